@@ -1,0 +1,40 @@
+"""medcap_paddle: from a chest radiograph to the FINDINGS of its report, in PaddlePaddle.
+
+Rooms, in the order the data flows (each imports only from those before it):
+
+    files  config  findings  radiograph  phantom  reports  image  encoder  features
+    vocab  dataset  model  train  beam_search  generate  baselines  evaluate  show
+
+Importing the package loads no library; it only prepares the process for Paddle, which reads these
+variables once, while it is being imported:
+
+- ``OMP_NUM_THREADS``: Paddle computes on one thread unless told otherwise.
+- ``MKL_DEBUG_CPU_TYPE=5``: on AMD processors the MKL inside Paddle picks a slow path without it.
+
+What the user has set is left alone.
+"""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+
+def _prepare_cpu() -> None:
+    wanted = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(errors="ignore"):
+        wanted["MKL_DEBUG_CPU_TYPE"] = "5"
+    missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    if missing and "paddle" in sys.modules:
+        warnings.warn(
+            "paddle was imported before medcap_paddle, so it computes with its slow defaults: "
+            "import medcap_paddle first, or set " + ", ".join(f"{n}={v}" for n, v in missing.items()),
+            stacklevel=3,
+        )
+    os.environ.update(missing)
+
+
+_prepare_cpu()

@@ -1,0 +1,72 @@
+"""The settings of a run, in one frozen dataclass that is saved with every run.
+
+    Config()            what we recommend
+    Config.tiny()       seconds, for tests and a first look
+    Config.original()   the AI Studio notebook as it was, to see what it does
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from .files import MedcapError, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    # reports
+    split: str = "auto"  # annotation.json where the collection has one, else "7:1:2"; "8:2" has no val
+    cleaning: str = "r2gen"  # or "original"
+    # features
+    encoder: str = "auto"  # "resnet101", "small", "random"
+    # vocabulary
+    min_freq: int = 3
+    # dataset
+    views: str = "all"  # or "first": the first figure of each report only
+    max_length: int = 60  # token ids of a report, the begin token included
+    # model
+    embed: int = 512
+    hidden: int = 512
+    layers: int = 1
+    dropout: float = 0.5
+    # training
+    batch_size: int = 32
+    epochs: int = 40
+    learning_rate: float = 1e-3
+    clip: float = 5.0  # global gradient norm
+    patience: int = 5  # epochs without a better validation perplexity before stopping
+    loss_on_padding: bool = False
+    # generation
+    beam_size: int = 3
+    min_length: int = 5
+    length_penalty: float = 0.0
+    no_repeat_ngram: int = 0
+    ban_unk: bool = True
+
+    @classmethod
+    def tiny(cls, **changes) -> Config:
+        return replace(cls(embed=64, hidden=64, epochs=2, batch_size=16), **changes)
+
+    @classmethod
+    def original(cls, **changes) -> Config:
+        return replace(
+            cls(
+                split="8:2", cleaning="original", encoder="resnet101", views="first", layers=32, dropout=0.0,
+                min_freq=1, loss_on_padding=True, patience=1000,
+            ),
+            **changes,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """Read a saved config; MedcapError on a missing file or an unknown key."""
+        values = read_json(path, "run 04_train.ipynb")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise MedcapError(f"{path} has unknown settings {', '.join(unknown)}: remove them or use the version that wrote it")
+        return cls(**values)
+
+    def save(self, path: str | Path) -> None:
+        write_json(path, asdict(self))
