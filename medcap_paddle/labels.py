@@ -1,0 +1,204 @@
+"""The 14 CheXpert observations of a report. Reads text and labels.json (phrases and negation terms), writes nothing.
+
+    label(texts)               -> int8 [n, 14], columns as in OBSERVATIONS
+    clinical(reference, predicted)   precision, recall and F1 of two such arrays
+    python -m medcap_paddle.labels REPORTS.csv LABELS.csv [--split val] [--sections impression]
+
+In each sentence spaCy finds the phrases and negspacy tells which of them are negated. An observation is 1 when some
+sentence affirms it or leaves it open (uncertain counts as present), else 0. "No Finding" is 1 when every other one
+but Support Devices is 0: also for an empty text. Case, commas and hyphens are not looked at, so a raw report and its
+cleaned form have the same labels; full stops are, since a negation ends with its sentence.
+
+The command compares the labels of REPORTS (study_id or Kaggle's uid, findings, impression) with LABELS (study_id, the
+14 columns; 1 and -1, CheXpert's sign for uncertain, count as present). Ids agree up to their first "_". CheXpert's own
+labeler reads the impression only, so that is the section compared unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .files import MedcapError, read_table
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+OBSERVATIONS = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+    "No Finding",
+)
+SECTIONS = {"impression": ["impression"], "findings": ["findings"], "both": ["findings", "impression"]}
+SKIP = 4  # words that "..." may skip
+
+
+@cache
+def knowledge() -> dict:
+    return json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Every word of labels.json."""
+    data = knowledge()
+    rows = [*data["none"], *data["blocks"], *sum([*data["phrases"].values(), *data["negation"].values()], [])]
+    return frozenset(re.findall("[a-z]+", " ".join(rows)))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a report in lower-case words, "x" for the words that labels.json does not know.
+
+    Only its own words can matter, so the others need not fill the memory, and more sentences are equal (see `present`).
+    """
+    text = re.sub(r"(?<=\d)\.(?=\d)", " ", text.lower().replace("'", ""))  # "2.5 cm" does not end a sentence
+    known = vocabulary()
+    return [" ".join(w if w in known else "x" for w in re.findall("[a-z]+", part)) for part in text.split(".")]
+
+
+def patterns(phrases: dict[str, list[str]], blocks: list[str]) -> Iterator[dict]:
+    """Entity ruler patterns of the phrases: word by word where there is a gap, else plain strings."""
+    gap = [{"ORTH": {"NOT_IN": blocks}, "OP": "?"}] * SKIP
+    for label, rows in phrases.items():
+        for row in rows:
+            first, *rest = (word.split("|") for word in row.split())
+            if ["..."] in rest:
+                tail = sum((gap if word == ["..."] else [{"ORTH": {"IN": word}}] for word in rest), [])
+                # spaCy tries every pattern at every word: an exact first word is cheaper than a choice
+                yield from ({"label": label, "pattern": [{"ORTH": word}, *tail]} for word in first)
+            else:
+                yield from ({"label": label, "pattern": " ".join(words)} for words in product(first, *rest))
+
+
+@cache
+def pipeline() -> Language:
+    """spaCy's blank English with our phrases as entities and negspacy's verdict on each."""
+    import spacy
+    from negspacy.negation import Negex  # noqa: F401  (its import registers "negex")
+    from spacy.tokenizer import Tokenizer
+
+    data = knowledge()
+    nlp = spacy.blank("en")
+    nlp.tokenizer = Tokenizer(nlp.vocab)  # splits at spaces; sentences() has done the rest
+    nlp.max_length = 10**9  # spaCy's limit protects parsers, and there is none
+    nlp.add_pipe("sentencizer")  # negspacy asks for sentence starts
+    nlp.add_pipe("entity_ruler").add_patterns([*patterns({**data["phrases"], "none": data["none"]}, data["blocks"])])
+    nlp.add_pipe("negex", config={"neg_termset": data["negation"]})
+    return nlp
+
+
+@lru_cache(maxsize=100_000)  # reports say the same sentences again and again
+def present(sentence: str) -> tuple[int, ...]:
+    """Columns of the observations that one sentence affirms or leaves open."""
+    names = {name for span in pipeline()(sentence).ents if not span._.negex for name in span.label_.split(" + ")}
+    return tuple(OBSERVATIONS.index(name) for name in names - {"none"})
+
+
+def label(texts: Iterable[str]) -> np.ndarray:
+    """Labels int8 [n, 14] of the texts; a generator of them is never held in memory."""
+    rows = bytearray()
+    for text in texts:
+        row = bytearray(len(OBSERVATIONS))
+        for sentence in sentences(text):
+            for column in present(sentence):
+                row[column] = 1
+        row[-1] = not any(row[:-2])
+        rows += row
+    return np.frombuffer(rows, np.int8).reshape(-1, len(OBSERVATIONS))
+
+
+def counts(reference: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True positives, false positives and false negatives per study and class of two 0/1 arrays of one shape."""
+    if reference.shape != predicted.shape:
+        raise ValueError(f"labels of shape {reference.shape} and {predicted.shape} are not of the same studies")
+    reference, predicted = reference.astype(int), predicted.astype(int)
+    return reference * predicted, (1 - reference) * predicted, reference * (1 - predicted)
+
+
+def scores(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 from counts of any shape; 0 where nothing was there and nothing was said."""
+    divisors = {"precision": tp + fp, "recall": tp + fn, "f1": tp + (fp + fn) / 2}
+    return {name: tp / np.maximum(divisor, 0.5) for name, divisor in divisors.items()}  # tp is 0 where that is 0
+
+
+def averages(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.ndarray]:
+    """Macro and micro figures [...] from counts summed over studies [..., 13], so that a bootstrap only sums again.
+
+    Macro means over the classes with at least one reference positive.
+    """
+    seen = tp + fn > 0  # [..., 13]
+    macro = {f"macro_{k}": (v * seen).sum(-1) / np.maximum(seen.sum(-1), 1) for k, v in scores(tp, fp, fn).items()}
+    micro = {f"micro_{k}": v for k, v in scores(tp.sum(-1), fp.sum(-1), fn.sum(-1)).items()}
+    return macro | micro
+
+
+def clinical(reference: np.ndarray, predicted: np.ndarray) -> dict:
+    """Figures of predicted against reference labels [n, 14]: averages over the 13 observations, "No Finding" apart.
+
+    "classes" has precision, recall, f1, support (reference positives) and predicted (positives) of each of the 14.
+    """
+    tp, fp, fn = (c.sum(0) for c in counts(reference, predicted))  # [14]
+    columns = scores(tp, fp, fn) | {"support": tp + fn, "predicted": tp + fp}
+    classes = {name: {k: v[i].item() for k, v in columns.items()} for i, name in enumerate(OBSERVATIONS)}
+    figures = {name: value.item() for name, value in averages(tp[:-1], fp[:-1], fn[:-1]).items()}
+    return (
+        figures
+        | {f"no_finding_{k}": classes["No Finding"][k] for k in ("precision", "recall", "f1")}
+        | {"studies": len(reference), "classes": classes}
+    )
+
+
+def validate(reports: str | Path, labels: str | Path, split: str = "", sections: str = "impression") -> dict:
+    """`clinical` of our labels of REPORTS against LABELS, over the studies that both have (see the top)."""
+    truth = read_table(labels, ["study_id", *OBSERVATIONS, *(["split"] if split else [])], "give a table of labels")
+    table = read_table(reports, SECTIONS[sections], "give a table of reports").rename(columns={"uid": "study_id"})
+    if "study_id" not in table:
+        raise MedcapError(f"{reports} has no column study_id or uid: give a table of reports")
+    table, truth = (t.set_index(t["study_id"].str.extract("(?:CXR)?([^_]*)", expand=False)) for t in (table, truth))
+    texts = table[SECTIONS[sections]].agg(" . ".join, axis=1).to_dict()
+    truth = truth[truth.index.isin(texts) & (truth["split"].eq(split) if split else True)]
+    if truth.empty:
+        raise MedcapError(f"{labels} and {reports} share no study of {split or 'any'} split: compare their study_id")
+    reference = truth[list(OBSERVATIONS)].isin(["1", "1.0", "-1", "-1.0"]).to_numpy(np.int8)
+    return clinical(reference, label(texts[study] for study in truth.index))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="medcap_paddle.labels", description="Compare our labels with given ones.")
+    parser.add_argument("reports", metavar="REPORTS.csv", help="study_id (or uid), findings, impression")
+    parser.add_argument("labels", metavar="LABELS.csv", help="study_id, the 14 CheXpert columns, split if used")
+    parser.add_argument("--split", default="", help="the studies of this split only")
+    parser.add_argument("--sections", default="impression", choices=list(SECTIONS), help="text to label (impression)")
+    try:
+        figures = validate(**vars(parser.parse_args(arguments)))
+    except MedcapError as error:
+        raise SystemExit(f"medcap_paddle.labels: {error}") from None
+    print(f"{str(figures['studies']) + ' studies':32} precision  recall      F1  positives  predicted")
+    for name, row in figures["classes"].items():
+        print("{:32}{precision:10.3f}{recall:8.3f}{f1:8.3f}{support:11d}{predicted:11d}".format(name, **row))
+    for kind in ("micro", "macro"):
+        row = (figures[f"{kind}_{name}"] for name in ("precision", "recall", "f1"))
+        print("{:32}{:10.3f}{:8.3f}{:8.3f}".format(f"{kind}, without No Finding", *row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Laws of the report labeller, on sentences of our own, and of its figures against scikit-learn."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
+
+from medcap_paddle import labels
+from medcap_paddle.files import MedcapError, write_table
+from medcap_paddle.labels import OBSERVATIONS, averages, clinical, counts, label
+from medcap_paddle.reports import clean
+
+# One sentence for each observation, without a verb so that it can be put into others.
+MENTIONS = {
+    "Enlarged Cardiomediastinum": "mediastinal widening",
+    "Cardiomegaly": "cardiomegaly",
+    "Lung Opacity": "left basilar opacity",
+    "Lung Lesion": "pulmonary nodule",
+    "Edema": "interstitial edema",
+    "Consolidation": "lobar consolidation",
+    "Pneumonia": "pneumonia",
+    "Atelectasis": "subsegmental atelectasis",
+    "Pneumothorax": "apical pneumothorax",
+    "Pleural Effusion": "small pleural effusion",
+    "Pleural Other": "pleural thickening",
+    "Fracture": "rib fracture",
+    "Support Devices": "central venous catheter",
+}
+TEXTS = [
+    "The heart is mildly enlarged, the lungs are clear.",
+    "Small left-sided pleural effusion. No pneumothorax, no focal consolidation. Old rib fractures.",
+    "1. Cardiomegaly without edema. 2. Patchy right-lower-lobe opacity, may represent pneumonia. ",
+    "XXXX opacity in the left base is XXXX atelectasis versus scarring. There is a 2.5 cm nodule.",
+    "No acute findings!",
+]
+
+
+def names(text: str) -> set[str]:
+    return {name for name, value in zip(OBSERVATIONS, label([text])[0], strict=True) if value}
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS[:-1])
+def test_affirmed_is_present_negated_absent_uncertain_present(observation):
+    mention = MENTIONS[observation]
+    alone = {observation, "No Finding"} if observation == "Support Devices" else {observation}
+    for frame in (
+        "There is {}.",
+        "Stable {} on the right.",
+        "No change in {}.",
+        "There is no significant change in {}.",
+    ):
+        assert names(frame.format(mention)) == alone, frame
+    for frame in ("Possible {}.", "This may represent {}.", "{} cannot be excluded.", "Cannot rule out {}."):
+        assert names(frame.format(mention)) == alone, frame
+    for frame in (
+        "No {}.",
+        "There is no evidence of {}.",
+        "Lungs are without {}.",
+        "{} is not seen.",
+        "Negative for {}.",
+    ):
+        assert names(frame.format(mention)) == {"No Finding"}, frame
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("No pleural effusion or pneumothorax.", set()),
+        ("no pleural effusion pneumothorax or focal consolidation .", set()),
+        ("No pneumothorax. Pleural effusion on the left.", {"Pleural Effusion"}),
+        ("no pneumothorax . pleural effusion on the left .", {"Pleural Effusion"}),
+        ("No pneumothorax, but a pleural effusion.", {"Pleural Effusion"}),
+        ("Cardiomegaly without edema.", {"Cardiomegaly"}),
+        ("The pneumothorax has resolved. Pneumonia.", {"Pneumonia"}),
+        ("Consolidation suggests pneumonia.", {"Consolidation", "Pneumonia"}),
+        ("Atelectasis versus scarring.", {"Atelectasis", "Lung Opacity"}),
+        ("Large hydropneumothorax.", {"Pneumothorax", "Pleural Effusion"}),
+        ("The cardiac silhouette is moderately enlarged.", {"Cardiomegaly"}),
+        ("The cardiomediastinal silhouette is moderately enlarged.", {"Enlarged Cardiomediastinum"}),
+        ("The heart is not enlarged.", set()),
+        ("Heart size normal, aorta prominent.", set()),
+        ("Mediastinal contours are normal.", set()),
+        ("Small pericardial effusion.", set()),
+        ("Old granulomatous infection.", set()),
+        ("Nodular opacity in the left apex.", {"Lung Lesion"}),
+        ("blunting of the costophrenic xxxx <unk> effusion .", {"Pleural Effusion"}),
+    ],
+)
+def test_scope_and_phrases(text, expected):
+    assert names(text) == (expected or {"No Finding"})
+
+
+def test_no_finding_is_the_absence_of_everything_but_devices():
+    assert names("") == names(" . ") == names("The lungs are clear.") == {"No Finding"}
+    assert names("A pacemaker is in place.") == {"Support Devices", "No Finding"}
+    assert names("A pacemaker is in place. Cardiomegaly.") == {"Support Devices", "Cardiomegaly"}
+
+
+def test_raw_and_cleaned_text_have_the_same_labels():
+    raw = TEXTS + [
+        f"No {a}, {b}. Stable {a}!" for a, b in zip(MENTIONS.values(), reversed(MENTIONS.values()), strict=True)
+    ]
+    assert np.array_equal(label(raw), label(clean(text) for text in raw))
+
+
+def test_a_report_has_the_labels_of_its_sentences():
+    mentions = [text + " ." for text in MENTIONS.values()]
+    assert label([" ".join(mentions)])[0].tolist() == [1] * 13 + [0]
+    assert label(mentions)[:, :-1].tolist() == np.eye(13).tolist()
+
+
+def test_order_of_the_texts_does_not_matter():
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    assert np.array_equal(label(TEXTS)[order], label(TEXTS[i] for i in order))
+
+
+@given(st.lists(st.text() | st.text(st.sampled_from("no.' 19éEDEMA\n<>/İ")), max_size=4))
+def test_any_text_has_labels(texts):
+    found = label(texts)
+    assert found.dtype == np.int8 and found.shape == (len(texts), 14) and set(found.flat) <= {0, 1}
+    assert np.array_equal(found[:, -1], (found[:, :-2].sum(1) == 0))
+
+
+def test_unknown_words_leave_no_trace():
+    label(["warm up ."])
+    size = len(labels.pipeline().vocab.strings), labels.present.cache_info().currsize
+    label(f"pseudoword{chr(97 + i % 26)}{chr(97 + i // 26)} seen ." for i in range(500))
+    after = len(labels.pipeline().vocab.strings), labels.present.cache_info().currsize
+    assert after[0] == size[0] and after[1] <= size[1] + 1
+
+
+def test_every_phrase_speaks_for_its_key():
+    """A phrase of the file that another one swallows, or that its own blocks forbid, would never be found."""
+    for key, rows in labels.knowledge()["phrases"].items():
+        for pattern in labels.patterns({key: rows}, []):
+            words = pattern["pattern"]
+            if not isinstance(words, str):
+                words = " ".join(
+                    t["ORTH"] if isinstance(t["ORTH"], str) else t["ORTH"]["IN"][0] for t in words if "OP" not in t
+                )
+            assert set(key.split(" + ")) <= names(words + " ."), words
+
+
+@pytest.fixture
+def two_raters():
+    rng = np.random.default_rng(1)
+    reference = (rng.random((60, 14)) < 0.2).astype(np.int8)
+    reference[:, 5] = 0  # a class without reference positives
+    predicted = np.where(rng.random((60, 14)) < 0.15, 1 - reference, reference)
+    predicted[:, 7] = 0  # a class that is never predicted
+    return reference, predicted
+
+
+def test_figures_are_those_of_scikit_learn(two_raters):
+    reference, predicted = two_raters
+    ours = clinical(reference, predicted)
+    per_class = precision_recall_fscore_support(reference, predicted, zero_division=0)
+    for name, *values in zip(OBSERVATIONS, *per_class, strict=True):
+        assert [ours["classes"][name][k] for k in ("precision", "recall", "f1", "support")] == pytest.approx(values)
+    micro = precision_recall_fscore_support(reference[:, :-1], predicted[:, :-1], average="micro")[:3]
+    assert [ours[f"micro_{k}"] for k in ("precision", "recall", "f1")] == pytest.approx(micro)
+    seen = reference[:, :-1].any(0)
+    assert ours["macro_f1"] == pytest.approx(per_class[2][:-1][seen].mean())
+    assert ours["no_finding_f1"] == pytest.approx(per_class[2][-1])
+
+
+def test_a_resample_is_an_aggregation_of_the_counts(two_raters):
+    reference, predicted = two_raters
+    draws = np.random.default_rng(2).integers(60, size=(5, 60))
+    at_once = averages(*(c[:, :-1][draws].sum(1) for c in counts(reference, predicted)))  # [5, 13] -> [5]
+    for i, draw in enumerate(draws):
+        alone = clinical(reference[draw], predicted[draw])
+        assert {k: alone[k] for k in at_once} == pytest.approx({k: v[i] for k, v in at_once.items()})
+
+
+def test_perfect_and_empty_predictions(two_raters):
+    reference, _ = two_raters
+    assert clinical(reference, reference)["macro_f1"] == clinical(reference, reference)["micro_f1"] == 1
+    assert clinical(reference, np.zeros_like(reference))["macro_f1"] == 0
+    assert clinical(reference[:0], reference[:0])["macro_f1"] == 0
+    with pytest.raises(ValueError, match="same studies"):
+        counts(reference, reference[:1])
+
+
+def test_validate_joins_kaggle_and_r2gen_ids(tmp_path, capsys):
+    import pandas as pd
+
+    texts = {"7": "Cardiomegaly.", "8": "No acute findings.", "9": "Pneumonia."}
+    reports = pd.DataFrame({"uid": list(texts), "findings": "Edema.", "impression": list(texts.values())})
+    truth = pd.DataFrame(label(texts.values()), columns=list(OBSERVATIONS)).astype(str)
+    truth.loc[0, "Cardiomegaly"] = "-1"  # uncertain
+    truth.insert(0, "study_id", [f"CXR{uid}_IM-000{uid}" for uid in texts])
+    truth["split"] = ["train", "train", "val"]
+    write_table(tmp_path / "reports.csv", reports)
+    write_table(tmp_path / "labels.csv", truth)
+    paths = [str(tmp_path / "reports.csv"), str(tmp_path / "labels.csv")]
+    assert labels.validate(*paths)["micro_f1"] == 1
+    assert labels.validate(*paths, sections="both")["classes"]["Edema"]["predicted"] == 3
+    assert labels.validate(*paths, split="val")["studies"] == 1
+    labels.main([*paths, "--split", "train"])
+    assert "2 studies" in capsys.readouterr().out
+    with pytest.raises(MedcapError, match="share no study of test split"):
+        labels.validate(*paths, split="test")
+    write_table(tmp_path / "reports.csv", reports.drop(columns="uid"))
+    with pytest.raises(MedcapError, match="no column study_id or uid"):
+        labels.validate(*paths)
+
+
+def test_import_is_cheap():
+    code = "import sys, medcap_paddle.labels; print({'spacy', 'negspacy', 'pandas', 'sklearn'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
