@@ -30,7 +30,7 @@ import random
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -142,7 +142,7 @@ def _read_xml(path: str, file: str) -> _Study:
         if section in ("findings", "indication", "comparison", "impression"):
             text = " ".join([getattr(study, section), "".join(element.itertext()).strip()])
             setattr(study, section, text.strip())
-    study.mesh = ";".join(term.text.strip() for term in root.iterfind("MeSH/major") if term.text)
+    study.mesh = _joined(term.text or "" for term in root.iterfind("MeSH/major"))
     for image in root.iterfind("parentImage"):
         study.images.append((image.get("id", "").strip(), image.findtext("figureId", "").strip()))
     return study
@@ -158,8 +158,12 @@ def _read_kaggle(files: _Files) -> Iterator[_Study]:
         listed.append((_image_key(row.filename), f"F{len(listed) + 1}"))
     for row in table[columns].itertuples(index=False):
         uid, mesh, indication, comparison, findings, impression = (cell.strip() for cell in row)
-        listed = images.get(uid, [])
-        yield _Study(f"CXR{uid}", files.relative(path), findings, indication, comparison, impression, mesh, listed)
+        sections = findings, indication, comparison, impression
+        yield _Study(f"CXR{uid}", files.relative(path), *sections, _joined(mesh.split(";")), images.get(uid, []))
+
+
+def _joined(terms: Iterable[str]) -> str:
+    return ";".join(term.strip() for term in terms if term.strip())
 
 
 def _projections(files: _Files) -> Iterator:
@@ -320,7 +324,7 @@ def build(
     if not reports:
         counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
         hint = REMEDIES.get(next(iter(reasons), ""), GET_OPEN_I)
-        raise MedcapError(f"no usable study in {data_dir} ({counts}; see {work_dir / 'left_out.csv'}). {hint}")
+        raise MedcapError(f"no usable study in {data_dir} ({counts}; see {work_dir / 'left_out.csv'}): {hint}")
 
     if not splits:
         split = "7:1:2" if split == "auto" else split
