@@ -145,8 +145,8 @@ def averages(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> dict[str, np.nda
 
     Macro means over the classes with at least one reference positive.
     """
-    seen = tp + fn > 0  # [..., 13]
-    macro = {f"macro_{k}": (v * seen).sum(-1) / np.maximum(seen.sum(-1), 1) for k, v in scores(tp, fp, fn).items()}
+    seen = np.maximum((tp + fn > 0).sum(-1), 1)  # classes; the others score 0, so they may stay in the sum
+    macro = {f"macro_{name}": values.sum(-1) / seen for name, values in scores(tp, fp, fn).items()}
     micro = {f"micro_{k}": v for k, v in scores(tp.sum(-1), fp.sum(-1), fn.sum(-1)).items()}
     return macro | micro
 

@@ -74,6 +74,7 @@ def test_affirmed_is_present_negated_absent_uncertain_present(observation):
         ("No pneumothorax. Pleural effusion on the left.", {"Pleural Effusion"}),
         ("no pneumothorax . pleural effusion on the left .", {"Pleural Effusion"}),
         ("No pneumothorax, but a pleural effusion.", {"Pleural Effusion"}),
+        ("No nodule above 2.5 cm or mass.", set()),
         ("Cardiomegaly without edema.", {"Cardiomegaly"}),
         ("The pneumothorax has resolved. Pneumonia.", {"Pneumonia"}),
         ("Consolidation suggests pneumonia.", {"Consolidation", "Pneumonia"}),
