@@ -30,19 +30,19 @@ class Kind:
     side: str = ""
     places: tuple[str, ...] = ()
     sizes: bool = False  # graded small/moderate/large instead of mild/moderate/severe
-    label: bool = True
+    label: str | None = ""  # another name to learn it under; None: too rare or too faint to learn
 
 
 KINDS = {
     # heart, vessels, mediastinum
     "cardiomegaly": Kind("Cardiomegaly"),
-    "pericardial effusion": Kind("Pericardial Effusion", label=False),
-    "epicardial fat": Kind("Epicardial Fat/prominent", label=False),
-    "coronary calcification": Kind("Calcinosis/coronary vessels", label=False),
+    "pericardial effusion": Kind("Pericardial Effusion", label=None),
+    "epicardial fat": Kind("Epicardial Fat/prominent", label=None),
+    "coronary calcification": Kind("Calcinosis/coronary vessels", label=None),
     "tortuous aorta": Kind("Aorta/tortuous"),
     "aortic calcification": Kind("Atherosclerosis/aorta"),
     "mediastinal widening": Kind("Mediastinum/prominent"),
-    "mediastinal shift": Kind("Shift/mediastinum", "right"),
+    "mediastinal shift": Kind("Shift/mediastinum", "right", label=None),
     "hilar enlargement": Kind("Lung/hilum/prominent", "bilateral"),
     "pulmonary congestion": Kind("Pulmonary Congestion"),
     "pulmonary edema": Kind("Pulmonary Edema"),
@@ -52,7 +52,7 @@ KINDS = {
     "hyperinflation": Kind("Lung/hyperdistention"),
     "obstructive disease": Kind("Pulmonary Disease, Chronic Obstructive"),
     "emphysema": Kind("Pulmonary Emphysema"),
-    "bulla": Kind("Blister/lung", "bilateral", LOBES),
+    "bulla": Kind("Blister/lung", "bilateral", LOBES, label=None),
     "interstitial markings": Kind("Markings/lung/interstitial"),
     "bronchovascular markings": Kind("Markings/bronchovascular"),
     "fibrosis": Kind("Pulmonary Fibrosis"),
@@ -60,30 +60,30 @@ KINDS = {
     "streaky opacity": Kind("Opacity/lung/streaky", "bilateral", LUNG),
     "patchy opacity": Kind("Opacity/lung/patchy", "bilateral", LUNG),
     "interstitial opacity": Kind("Opacity/lung/interstitial", "bilateral", LUNG),
-    "airspace disease": Kind("Airspace Disease/lung", "bilateral", LUNG),
+    "airspace disease": Kind("Airspace Disease/lung", "bilateral", LUNG, label="consolidation"),
     "consolidation": Kind("Consolidation/lung", "bilateral", LUNG),
-    "infiltrate": Kind("Infiltrate/lung", "bilateral", LUNG),
-    "pneumonia": Kind("Pneumonia", "bilateral", LUNG),
+    "infiltrate": Kind("Infiltrate/lung", "bilateral", LUNG, label="opacity"),
+    "pneumonia": Kind("Pneumonia", "bilateral", LUNG, label="consolidation"),
     "atelectasis": Kind("Pulmonary Atelectasis", "bilateral", LUNG),
     "scar": Kind("Cicatrix/lung", "bilateral", LUNG),
-    "volume loss": Kind("Volume Loss/lung", "right", LOBES),
+    "volume loss": Kind("Volume Loss/lung", "right", LOBES, label=None),
     "nodule": Kind("Nodule/lung", "right", LUNG, sizes=True),
     "mass": Kind("Mass/lung", "right", LUNG, sizes=True),
-    "cavity": Kind("Cavitation/lung", "right", LOBES, label=False),
+    "cavity": Kind("Cavitation/lung", "right", LOBES, label=None),
     "calcified granuloma": Kind("Calcified Granuloma/lung", "right", LUNG, sizes=True),
     "granulomatous disease": Kind("Granulomatous Disease"),
     "calcified lymph nodes": Kind("Calcinosis/lymph nodes", "bilateral", ("hilum", "mediastinum")),
-    "azygos lobe": Kind("Lung/azygos lobe", label=False),
+    "azygos lobe": Kind("Lung/azygos lobe", label=None),
     # pleura and diaphragm
     "pleural effusion": Kind("Pleural Effusion", "bilateral", sizes=True),
     "blunted costophrenic angle": Kind("Costophrenic Angle/blunted", "bilateral"),
     "pneumothorax": Kind("Pneumothorax", "right", sizes=True),
     "pleural thickening": Kind("Thickening/pleura", "bilateral", ("apex",)),
-    "pleural plaque": Kind("Calcinosis/pleura", "bilateral", label=False),
+    "pleural plaque": Kind("Calcinosis/pleura", "bilateral", label=None),
     "elevated diaphragm": Kind("Diaphragm/elevated", "right"),
-    "eventration": Kind("Diaphragmatic Eventration", "right"),
-    "flattened diaphragm": Kind("Diaphragm/flattened", "bilateral"),
-    "free air": Kind("Pneumoperitoneum", label=False),
+    "eventration": Kind("Diaphragmatic Eventration", "right", label="elevated diaphragm"),
+    "flattened diaphragm": Kind("Diaphragm/flattened"),
+    "free air": Kind("Pneumoperitoneum", label=None),
     # bones and soft tissues
     "degenerative spine": Kind("Thoracic Vertebrae/degenerative"),
     "spondylosis": Kind("Spondylosis/thoracic vertebrae"),
@@ -94,27 +94,27 @@ KINDS = {
     "osteopenia": Kind("Bone Diseases, Metabolic"),
     "rib fracture": Kind("Fractures, Bone/ribs", "left"),
     "healed rib fracture": Kind("Fractures, Bone/ribs/healed", "left"),
-    "clavicle fracture": Kind("Fractures, Bone/clavicle", "right", label=False),
-    "shoulder degeneration": Kind("Shoulder/degenerative", "bilateral", label=False),
-    "pectus": Kind("Funnel Chest", label=False),
-    "mastectomy": Kind("Mastectomy", "left", label=False),
-    "breast implants": Kind("Breast Implants", "bilateral", label=False),
-    "nipple shadow": Kind("Nipple Shadow", "bilateral", label=False),
-    "subcutaneous emphysema": Kind("Subcutaneous Emphysema", "left", label=False),
+    "clavicle fracture": Kind("Fractures, Bone/clavicle", "right", label=None),
+    "shoulder degeneration": Kind("Shoulder/degenerative", "bilateral", label=None),
+    "pectus": Kind("Funnel Chest", label=None),
+    "mastectomy": Kind("Mastectomy", "left", label=None),
+    "breast implants": Kind("Breast Implants", "bilateral", label=None),
+    "nipple shadow": Kind("Nipple Shadow", "bilateral", label=None),
+    "subcutaneous emphysema": Kind("Subcutaneous Emphysema", "left", label=None),
     # devices
     "pacemaker": Kind("Implanted Medical Device", "left"),
-    "prosthetic valve": Kind("Implanted Medical Device/aortic valve", label=False),
+    "prosthetic valve": Kind("Implanted Medical Device/aortic valve", label=None),
     "central line": Kind("Catheters, Indwelling", "right"),
     "tracheal tube": Kind("Tube, Inserted/trachea"),
-    "enteric tube": Kind("Tube, Inserted/esophagus", label=False),
-    "chest tube": Kind("Tube, Inserted/pleura", "right", label=False),
+    "enteric tube": Kind("Tube, Inserted/esophagus", label=None),
+    "chest tube": Kind("Tube, Inserted/pleura", "right", label=None),
     "sternal wires": Kind("Surgical Instruments/mediastinum"),
     "surgical clips": Kind("Surgical Instruments", "right", ("abdomen", "hilum", "breast")),
-    "coronary stent": Kind("Stents/coronary vessels", label=False),
+    "coronary stent": Kind("Stents/coronary vessels", label=None),
     "spinal fusion": Kind("Spinal Fusion", places=("cervical vertebrae", "thoracic vertebrae", "lumbar vertebrae")),
-    "shoulder arthroplasty": Kind("Implanted Medical Device/humerus", "left"),
-    "foreign body": Kind("Foreign Bodies/thorax", "left", label=False),
-    "monitor leads": Kind("Medical Device/thorax", label=False),
+    "shoulder arthroplasty": Kind("Implanted Medical Device/humerus", "left", label=None),
+    "foreign body": Kind("Foreign Bodies/thorax", "left", label=None),
+    "monitor leads": Kind("Medical Device/thorax", label=None),
     # the picture itself
     "poor technique": Kind("Technical Quality of Image Unsatisfactory"),
 }
@@ -343,10 +343,12 @@ def _write_term(finding: Finding) -> str:
 
 ZONES = {"apex": "upper", "upper lobe": "upper", "lower lobe": "lower", "base": "lower", "retrocardiac": "lower"}
 LABELS: tuple[str, ...] = tuple(
-    label
-    for name, kind in KINDS.items()
-    if kind.label
-    for label in ([f"{name} left", f"{name} right"] if kind.side else [name])
+    dict.fromkeys(
+        label
+        for name, kind in KINDS.items()
+        if kind.label is not None
+        for label in ([f"{kind.label or name} {side}" for side in ("left", "right")] if kind.side else [kind.label or name])
+    )
 ) + tuple(f"{zone} lung lesion {side}" for zone in ("upper", "middle", "lower") for side in ("left", "right"))
 _POSITION = {label: index for index, label in enumerate(LABELS)}
 
@@ -355,7 +357,8 @@ def label_vector(findings: Iterable[Finding]) -> np.ndarray:
     """float32 [len(LABELS)], 1 for what is there; "bilateral" sets both sides."""
     vector = np.zeros(len(LABELS), np.float32)
     for finding in findings:
-        names = [f"{finding.name} {side}" for side in finding.sides] or [finding.name]
+        name = KINDS[finding.name].label or finding.name
+        names = [f"{name} {side}" for side in finding.sides] or [name]
         if KINDS[finding.name].places == LUNG and finding.place not in ("", "scattered"):
             names += [f"{ZONES.get(finding.place, 'middle')} lung lesion {side}" for side in finding.sides]
         for name in names:

@@ -43,23 +43,32 @@ def draw(findings: Iterable[Finding], view: str = "frontal", seed: int = 0, size
 # --- the film ---------------------------------------------------------------------------------------------------------
 
 
-def curve(points: Iterable[tuple[float, float]], per: int = 8) -> np.ndarray:
+@lru_cache(maxsize=16)
+def _spline(per: int) -> np.ndarray:
+    """Catmull-Rom weights of the four neighbours at `per` steps between two points, [per, 4]."""
+    t = (np.arange(per) / per)[:, None]
+    return 0.5 * np.concatenate([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1)
+
+
+def curve(points, per: int = 6) -> np.ndarray:
     """A smooth line through points (Catmull-Rom), float [(n - 1) * per + 1, 2]."""
-    points = np.asarray(list(points), np.float64)
+    points = np.asarray(points, np.float64)
     padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
-    a, b, c, d = padded[:-3, None], padded[1:-2, None], padded[2:-1, None], padded[3:, None]
-    t = (np.arange(per) / per)[None, :, None]
-    line = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    return np.concatenate([line.reshape(-1, 2), points[-1:]])
+    windows = np.stack([padded[:-3], padded[1:-2], padded[2:-1], padded[3:]], 1)  # [n - 1, 4, 2]
+    return np.concatenate([(_spline(per) @ windows).reshape(-1, 2), points[-1:]])
 
 
-def ribbon(line: np.ndarray, start: float, end: float | None = None) -> np.ndarray:
-    """The outline of a band along a line, tapering from width `start` to `end`; lines may be batched [..., n, 2]."""
-    tangent = np.gradient(line, axis=-2)
-    normal = np.stack([-tangent[..., 1], tangent[..., 0]], -1)
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
-    half = np.linspace(start, start if end is None else end, line.shape[-2])[:, None] / 2
-    return np.concatenate([line + normal * half, (line - normal * half)[..., ::-1, :]], -2)
+def ribbon(line: np.ndarray, start, end=None) -> np.ndarray:
+    """The outline [..., 2 n, 2] of a band along a line [..., n, 2], tapering from width `start` to `end`."""
+    tangent = np.empty_like(line)
+    tangent[..., 1:-1, :] = line[..., 2:, :] - line[..., :-2, :]
+    tangent[..., 0, :], tangent[..., -1, :] = line[..., 1, :] - line[..., 0, :], line[..., -1, :] - line[..., -2, :]
+    tangent /= np.sqrt((tangent**2).sum(-1, keepdims=True)) + 1e-9
+    taper = np.linspace(0, 1, line.shape[-2])
+    start = np.asarray(start)[..., None]
+    half = (start + taper * ((start if end is None else np.asarray(end)[..., None]) - start))[..., None] / 2
+    normal = np.stack([-tangent[..., 1], tangent[..., 0]], -1) * half
+    return np.concatenate([line + normal, (line - normal)[..., ::-1, :]], -2)
 
 
 def oval(x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0, rough=None) -> np.ndarray:
@@ -101,49 +110,54 @@ class Film:
     def pixels(self, points: np.ndarray) -> np.ndarray:
         return (points @ self.matrix.T + self.offset) * self.size
 
-    def area(self, outlines, amount: float, soft: float = 0.004, within: np.ndarray | None = None, tones=None) -> None:
-        """Add `amount` inside the outline(s), with edges blurred by `soft`, only where `within` is 1."""
-        outlines = [outlines] if isinstance(outlines, np.ndarray) and outlines.ndim == 2 else outlines
-        if not len(outlines):
-            return
-        mask, (x0, y0, x1, y1) = self._mask(outlines, soft, tones)
-        if mask is None:
-            return
-        mask = mask * np.float32(amount / 255)
-        if within is not None:
-            mask *= within[y0:y1, x0:x1]
-        self.density[y0:y1, x0:x1] += mask
+    def area(self, outlines, amount: float, soft: float = 0.004, within=None, tones=None, thickness: int = 0) -> None:
+        """Add `amount` inside the outline(s), with edges blurred by `soft`, only where the sheet `within` is 1."""
+        mask, (x0, y0, x1, y1) = self._mask(outlines, soft, tones, thickness)
+        if mask is not None:
+            mask = mask * np.float32(amount / 255)
+            if within is not None:
+                mask *= within[y0:y1, x0:x1]
+            self.density[y0:y1, x0:x1] += mask
 
-    def line(self, lines, width: float, amount: float, soft: float = 0.002, within: np.ndarray | None = None) -> None:
-        lines = [lines] if isinstance(lines, np.ndarray) and lines.ndim == 2 else lines
-        self.area([ribbon(np.asarray(line, np.float64), width) for line in lines], amount, soft, within)
+    def line(self, lines, width: float, amount: float, soft: float = 0.002, within=None) -> None:
+        """Add `amount` along the line(s)."""
+        if width * self.size < 2.4:  # OpenCV's own lines are the faster ones, but come in whole pixels
+            self.area(lines, amount, soft, within, thickness=1 if width * self.size < 1 else 2)
+        else:
+            lines = [lines] if np.ndim(lines[0]) == 1 else lines
+            self.area([ribbon(line, width) for line in lines], amount, soft, within)
 
     def mask(self, outlines, soft: float = 0.004) -> np.ndarray:
         """The outline(s) as a float sheet of 0 to 1."""
-        outlines = [outlines] if isinstance(outlines, np.ndarray) and outlines.ndim == 2 else outlines
         sheet = np.zeros_like(self.density)
-        mask, (x0, y0, x1, y1) = self._mask(outlines, soft, None)
+        mask, (x0, y0, x1, y1) = self._mask(outlines, soft)
         if mask is not None:
             sheet[y0:y1, x0:x1] = mask * np.float32(1 / 255)
         return sheet
 
-    def _mask(self, outlines, soft, tones):
+    def _mask(self, outlines, soft, tones=None, thickness=0):
         """uint8 picture of the outlines in the rectangle they touch; drawn coarsely when the edges are soft anyway."""
-        outlines = [self.pixels(outline) for outline in outlines]
+        outlines = [outlines] if np.ndim(outlines[0]) == 1 else outlines
+        points = self.pixels(np.concatenate(outlines))
         sigma = soft * self.size
-        step = 4 if sigma > 8 else 2 if sigma > 4 else 1
-        points = np.concatenate(outlines)
-        low = np.clip(np.floor(points.min(0) - 3 * sigma - 2), 0, self.size).astype(int)
-        high = np.clip(np.ceil(points.max(0) + 3 * sigma + 2), 0, self.size).astype(int)
-        (x0, y0), (x1, y1) = low, high
+        step = 8 if sigma > 7.6 else 4 if sigma > 3.8 else 2 if sigma > 1.9 else 1
+        x0, y0 = (max(0, int(v - 3 * sigma - 2)) for v in points.min(0))
+        x1, y1 = (min(self.size, int(v + 3 * sigma + 3)) for v in points.max(0))
         if x1 <= x0 or y1 <= y0:
             return None, (0, 0, 0, 0)
         canvas = np.zeros((-(-(y1 - y0) // step), -(-(x1 - x0) // step)), np.uint8)
-        for outline, tone in zip(outlines, tones if tones is not None else [255] * len(outlines), strict=True):
-            corners = np.round(((outline - low + 0.5) / step - 0.5) * 16).astype(np.int32)
-            cv2.fillPoly(canvas, [corners], float(tone), cv2.LINE_AA, 4)
-        if sigma > 0.3:
-            canvas = cv2.GaussianBlur(canvas, (0, 0), sigma / step, borderType=cv2.BORDER_REPLICATE)
+        corners = np.round(((points - (x0 - 0.5, y0 - 0.5)) / step - 0.5) * 16).astype(np.int32)
+        shapes = np.split(corners, np.cumsum([len(outline) for outline in outlines])[:-1])
+        if thickness:
+            cv2.polylines(canvas, shapes, False, 255, thickness, cv2.LINE_AA, 4)
+        else:  # one by one: together they would cancel where they overlap
+            for shape, tone in zip(shapes, [255] * len(shapes) if tones is None else tones, strict=True):
+                cv2.fillPoly(canvas, [shape], float(tone), cv2.LINE_AA, 4)
+        passes = round((sigma / step) ** 2 * 1.5)  # box filters of 3 x 3, each of variance 2 / 3, are faster than a Gaussian
+        if passes == 0 and sigma > 0.3:
+            canvas = cv2.GaussianBlur(canvas, (3, 3), sigma, borderType=cv2.BORDER_REPLICATE)
+        for _ in range(passes):
+            canvas = cv2.blur(canvas, (3, 3), borderType=cv2.BORDER_REPLICATE)
         if step > 1:
             canvas = cv2.resize(canvas, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
         return canvas[: y1 - y0, : x1 - x0], (x0, y0, x1, y1)
@@ -155,7 +169,8 @@ class Film:
         small = cv2.resize(self.density, (size // 4, size // 4), interpolation=cv2.INTER_AREA)
         scatter = cv2.resize(cv2.GaussianBlur(small, (0, 0), size / 60), (size, size))
         density = self.density * 0.86 + scatter * 0.14 + np.float32(rng.normal(0, 0.025) + body.exposure)
-        grey = 0.5 + 0.5 * np.tanh((density - 0.70) * np.float32(1.75 * body.contrast * rng.normal(1, 0.04)))
+        density -= np.maximum(density - 1.0, 0) * np.float32(0.45)  # the film saturates slowly
+        grey = 0.5 + 0.5 * np.tanh((density - 0.66) * np.float32(1.85 * body.contrast * rng.normal(1, 0.04)))
         roll = tuple(int(v) for v in rng.integers(0, size, 2))
         grey += np.roll(fine, roll, (0, 1)) * np.float32(0.008 * body.grain)
         grey += np.roll(coarse, roll[::-1], (0, 1)) * np.float32(0.005)
@@ -201,6 +216,7 @@ class Body:
     bone: float = 1.0
     vessels: float = 1.0
     reach: float = 1.0  # how far out vessels are seen
+    branches: int = 10
     upper_flow: float = 0.75
     hilum: dict[str, float] = field(default_factory=dict)
     air: float = 1.0
@@ -224,8 +240,9 @@ class Body:
         """y of the hemidiaphragm at u = distance from the midline over the half width."""
         dome, arch = self.dome[side], self.arch[side]
         sag = np.interp(u, [0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96, 1.0], [0.34, 0.2, 0.07, 0.0, 0.04, 0.22, 0.47, 0.72, 1.0])
-        bump = self.bumps.get(side, 0.0) * np.exp(-(((np.asarray(u) - 0.45) / 0.17) ** 2))
-        return dome + arch * sag - bump
+        bump = self.bumps.get(side, 0.0) * np.exp(-(((np.asarray(u) - 0.45) / 0.19) ** 2))
+        mid = 0.5 * (self.dome["left"] + self.dome["right"]) - dome  # the domes meet under the heart
+        return dome + arch * sag - bump + mid * np.clip(1 - np.asarray(u) / 0.35, 0, 1) ** 1.5
 
     def wall(self, t: float | np.ndarray) -> np.ndarray:
         """Distance of the chest wall from the midline at t = 0 (apex) to 1 (costophrenic angle)."""
@@ -258,7 +275,7 @@ def patient(seed: int) -> Body:
     body.fat, body.female = float(rng.gamma(2.0, 0.2)), bool(rng.random() < 0.52)
     body.bone, body.vessels = n(1.0, 0.1), n(1.0, 0.06)
     body.hilum = {"right": n(1.0, 0.08), "left": n(1.0, 0.08)}
-    body.exposure, body.contrast, body.grain = n(0.0, 0.03), n(1.0, 0.06), n(1.0, 0.25)
+    body.exposure, body.contrast, body.grain = n(0.0, 0.04), n(1.0, 0.08), n(1.0, 0.25)
     size = n(1.0, 0.3) if body.female else 0.0
     body.breasts = {"right": size, "left": size}
     return body
@@ -292,50 +309,45 @@ def heart_outline(body: Body) -> np.ndarray:
     h, drop = body.heart, 0.012 * body.axis
     floor = (body.dome["left"] + body.dome["right"]) / 2 + 0.035
     squeeze = (floor - 0.36) / 0.385
+    sole = max(body.dome.values()) + 0.05
     left = 1 + (h - 1) * 1.25
     y = lambda value: 0.36 + (value - 0.36) * squeeze  # noqa: E731
     points = [
         (-0.058, 0.36), (-0.066, y(0.45)), (-0.098 * h, y(0.53)), (-0.108 * h, y(0.61)), (-0.095 * h, y(0.69)),
-        (-0.07, y(0.745)), (0.03, y(0.765)), (0.14 * left, y(0.765)), (0.205 * left, y(0.735 + drop)),
+        (-0.07, y(0.745)), (0.03, sole), (0.14 * left, max(y(0.765), sole - 0.01)), (0.205 * left, y(0.735 + drop)),
         (0.222 * left, y(0.69 + drop)), (0.205 * left, y(0.62)), (0.165 * left, y(0.545)), (0.115 * (1 + left) / 2, y(0.47)),
         (0.082, y(0.415)), (0.06, 0.36),
     ]  # fmt: skip
     return curve([(0.5 + x + body.shift, y) for x, y in points], 5)
 
 
-def vessel_tree(body: Body, side: str, part: str, root: np.ndarray, fan: tuple[float, float], reach: float, flip: float):
-    """Tapering branches from a hilum: outlines [n, 2 m, 2] and tones [n], the thin ones first."""
+def vessel_tree(body: Body, side: str, part: str, root: np.ndarray, fan: tuple[float, float], reach: float, flip: float, n: int):
+    """Tapering branches from a hilum: outlines [n, 14, 2] and tones [n], the thin ones first."""
     rng = body.rng(f"vessels {part} {side}")
-    n = 13
-    angle = np.linspace(*fan, n) + rng.normal(0, 0.07, n)
-    length = reach * rng.uniform(0.8, 1.08, n) * body.reach
+    angle = np.linspace(*fan, n) + rng.normal(0, 0.10, n)
     upper = np.sin(angle) < -0.2
-    width = rng.uniform(0.009, 0.014, n) * body.vessels * np.where(upper, body.upper_flow, 1.0)
-    start = root + rng.normal(0, 0.008, (n, 2))
+    length = reach * rng.uniform(0.62, 1.0, n) * body.reach * np.where(upper, 0.9, 1.0)
+    width = rng.uniform(0.011, 0.017, n) * body.vessels * np.where(upper, body.upper_flow, 1.0)
+    start = root + rng.normal(0, 0.010, (n, 2))
     outlines, tones = [], []
     s = np.linspace(0, 1, 7)
     for level in range(3):
-        turn = rng.normal(0, 0.5, len(angle))[:, None] * s
-        heading = angle[:, None] + turn
+        heading = angle[:, None] + rng.normal(0, 0.45, len(angle))[:, None] * s + rng.normal(0, 0.12, (len(angle), 7))
         step = (length / 6)[:, None]
         line = np.stack([np.cos(heading) * step * flip, np.sin(heading) * step], -1)
         line = start[:, None] + np.concatenate([np.zeros_like(line[:, :1]), np.cumsum(line[:, :-1], 1)], 1)
-        half = (width[:, None] * np.linspace(1, 0.35, 7))[..., None] / 2
-        tangent = np.gradient(line, axis=1)
-        normal = np.stack([-tangent[..., 1], tangent[..., 0]], -1)
-        normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
-        outlines.append(np.concatenate([line + normal * half, (line - normal * half)[:, ::-1]], 1))
-        tones.append(np.clip(width / 0.011, 0.12, 1) ** 0.8)
+        outlines.append(ribbon(line, width, width * 0.2))
+        tones.append(np.clip(width / 0.014, 0.10, 1))
         if level == 2:
             break
         forks = 4 if level == 0 else 2
         at = rng.integers(1, 6, (len(angle), forks))
         rows = np.arange(len(angle))[:, None]
         start = line[rows, at].reshape(-1, 2)
-        side_turn = rng.choice([-1, 1], at.shape) * rng.uniform(0.35, 0.8, at.shape)
-        angle = (heading[rows, at] + side_turn).ravel()
-        length = (length[:, None] * rng.uniform(0.3, 0.55, at.shape)).ravel()
-        width = (width[:, None] * np.linspace(1, 0.35, 7)[at] * 0.62).ravel()
+        fork = rng.choice([-1, 1], at.shape) * rng.uniform(0.35, 0.85, at.shape)
+        angle = (heading[rows, at] + fork).ravel()
+        length = (length[:, None] * rng.uniform(0.3, 0.6, at.shape)).ravel()
+        width = (width[:, None] * np.linspace(1, 0.3, 7)[at] * 0.7).ravel()
     return np.concatenate(outlines[::-1]), np.concatenate(tones[::-1]) * 255
 
 
@@ -346,18 +358,18 @@ def frontal(film: Film, body: Body) -> None:
                  (0.435 + 0.02 * fat, 0.36), (0.415 + 0.03 * fat, 0.52), (0.41 + 0.05 * fat, 0.75), (0.42 + 0.07 * fat, 1.1)]  # fmt: skip
     right, left = curve(mirror("right", side_line), 5), curve(mirror("left", side_line), 5)
     torso = np.concatenate([right, left[::-1]])
-    film.area(torso, 0.40, 0.006)
+    film.trunk = film.mask(torso, 0.006)
+    film.density += film.trunk * np.float32(0.40)
     film.area(torso, 0.22 + 0.05 * min(fat, 1.5), 0.05)
     for side in SIGN:
-        film.area(ribbon(mirror(side, [(0.44, 0.16), (0.5, 0.4), (0.53, 0.75)]), 0.13, 0.10), 0.32, 0.012)
+        film.area(ribbon(mirror(side, [(0.44, 0.16), (0.5, 0.4), (0.53, 0.75)]), 0.13, 0.10), 0.55, 0.012, 1 - 0.93 * film.trunk)
     # mediastinum and abdomen
     film.lungs = {side: film.mask(lung_outline(body, side), 0.0035) for side in SIGN}
     film.both = film.lungs["right"] + film.lungs["left"]
     column = np.concatenate([
-        curve([(0.5 - 0.05 - body.wide, -0.1), (0.445 - body.wide, 0.1), (0.44 - body.wide * 2, 0.25), (0.44 - body.wide, 0.5), (0.43, 0.8), (0.4, 1.1)]),
-        curve([(0.55 + body.wide, -0.1), (0.555 + body.wide, 0.1), (0.56 + body.wide * 2, 0.25), (0.56 + body.wide, 0.5), (0.57, 0.8), (0.6, 1.1)])[::-1],
+        curve([(0.5 - 0.05 - body.wide, -0.1), (0.445 - body.wide, 0.1), (0.44 - body.wide * 2, 0.25), (0.44 - body.wide, 0.5), (0.43, 0.8), (0.42, 0.84)]),
+        curve([(0.55 + body.wide, -0.1), (0.555 + body.wide, 0.1), (0.56 + body.wide * 2, 0.25), (0.56 + body.wide, 0.5), (0.57, 0.8), (0.58, 0.84)])[::-1],
     ]) + [body.shift, 0]
-    film.area(column, 0.30, 0.012)
     u = np.linspace(0, 1.0, 30)
     belly = np.concatenate([
         mirror("right", np.stack([u * body.width, body.bottom("right", np.minimum(u, 1))], -1))[::-1],
@@ -365,7 +377,10 @@ def frontal(film: Film, body: Body) -> None:
         mirror("left", [(0.40, 1.2)]),
         mirror("right", [(0.40, 1.2)]),
     ])
-    film.area(belly, 0.40, 0.006)
+    film.belly = film.mask(belly, 0.005)
+    film.density += film.belly * film.trunk * np.float32(0.46)
+    column[:, 0] += 0.7 * (body.spine(column[:, 1]) - 0.5)
+    film.area(column, 0.30, 0.012, 1 - 0.9 * film.belly)
     # the air of the lungs
     film.density -= film.both * np.float32(0.34 * body.air)
     for side in SIGN:
@@ -376,8 +391,9 @@ def frontal(film: Film, body: Body) -> None:
     x, y = 0.5 + body.width * rng.uniform(0.42, 0.6), body.dome["left"] + 0.05 + rng.uniform(0, 0.02)
     film.area(oval(x, y, rng.uniform(0.04, 0.075), rng.uniform(0.018, 0.035), rng.normal(0, 0.15), rng), -0.28, 0.008)
     # heart, great vessels
-    film.area(heart_outline(body), 0.36, 0.005, film.both)
-    film.area(heart_outline(body), 0.14, 0.03)
+    heart = film.mask(heart_outline(body), 0.005)
+    film.density += heart * film.both * np.float32(0.42)
+    film.area(heart_outline(body), 0.10, 0.03, 1 - film.belly)
     knob, unfold = body.knob, body.unfold
     s = body.shift
     aorta = curve([(0.5 + s, 0.27 - 0.02 * unfold), (0.55 + s, 0.272 - 0.02 * unfold), (0.572 + 0.028 * unfold + 0.02 * (knob - 1) + s, 0.305),
@@ -391,11 +407,11 @@ def frontal(film: Film, body: Body) -> None:
     spine_frontal(film, body)
     # airway
     carina = 0.355
-    film.area(ribbon(curve([(0.5, -0.05), (0.5, 0.1), (0.5 + 0.006 + s, 0.25), (0.5 + 0.004 + s, carina)]), 0.036, 0.032), -0.16, 0.006)
+    film.area(ribbon(curve([(0.5, -0.05), (0.5, 0.1), (0.5 + 0.006 + s, 0.25), (0.5 + 0.004 + s, carina)]), 0.036, 0.032), -0.20, 0.005)
     film.area(ribbon(curve([(0.503 + s, carina - 0.01), (0.47 + s, 0.40), (0.44 + s, 0.45)]), 0.026, 0.018), -0.10, 0.006)
     film.area(ribbon(curve([(0.505 + s, carina - 0.01), (0.55 + s, 0.405), (0.585 + s, 0.43)]), 0.024, 0.016), -0.10, 0.006)
     # hila and vessels
-    film.vessels = {side: film.lungs[side].copy() for side in SIGN}
+    film.vessels = {side: film.lungs[side] * (1 - 0.65 * heart) for side in SIGN}
     for side, amount in body.collapse.items():
         film.vessels[side] *= 1 - film.mask(pleural_space(body, side, amount), 0.003)
     for side in SIGN:
@@ -403,7 +419,7 @@ def frontal(film: Film, body: Body) -> None:
         size = body.hilum[side]
         film.area([oval(root[0], root[1] - 0.02, 0.022 * size, 0.03 * size, SIGN[side] * 0.4), oval(root[0] + SIGN[side] * 0.008, root[1] + 0.035, 0.018 * size, 0.045 * size, -SIGN[side] * 0.3)], 0.15 * size**2, 0.008)
         reach = body.width * 0.82
-        outlines, tones = vessel_tree(body, side, "frontal", root, (-1.45, 1.45), reach, SIGN[side])
+        outlines, tones = vessel_tree(body, side, "frontal", root, (-1.45, 1.45), reach, SIGN[side], body.branches)
         film.area(outlines, 0.15 * body.vessels, 0.0018, film.vessels[side], tones)
     rng = body.rng("texture")
     texture = np.roll(_noise(film.size)[1], tuple(int(v) for v in rng.integers(0, film.size, 2)), (0, 1))
@@ -493,10 +509,10 @@ def shoulders(film: Film, body: Body) -> None:
         head = mirror(side, [(0.445, 0.165)])[0]
         bones.append(oval(head[0], head[1], 0.038, 0.042))
         shaft = ribbon(curve(mirror(side, [(0.46, 0.17), (0.478, 0.30), (0.50, 0.45), (0.515, 0.62)])), 0.045, 0.032)
-        bones.append(shaft)
+        film.area(shaft, 0.05 * body.bone, 0.004)
         rims += [shaft[: len(shaft) // 2], shaft[len(shaft) // 2 :], oval(head[0], head[1], 0.037, 0.041)]
-    film.area(bones, 0.11 * body.bone, 0.003)
-    film.line(rims, 0.005, 0.07 * body.bone, 0.0016)
+    film.area(bones, 0.10 * body.bone, 0.003)
+    film.line(rims, 0.005, 0.06 * body.bone, 0.0016)
 
 
 def pleural_space(body: Body, side: str, amount: float) -> np.ndarray:
@@ -545,18 +561,20 @@ def lateral(film: Film, body: Body) -> None:
     front = curve([(0.36, -0.1), (0.365, 0.03), (0.33, 0.13), (0.235, 0.25), (0.165, 0.38), (0.125 - 0.045 * chest, 0.52), (0.105 - 0.05 * chest, 0.63), (0.11 - 0.01 * fat, 0.74), (0.10 - 0.03 * fat, 0.9), (0.09 - 0.04 * fat, 1.1)])
     back = curve([(0.70, -0.1), (0.715, 0.03), (0.79, 0.13), (0.855 + 0.03 * hunch, 0.28), (0.885 + 0.03 * hunch, 0.45), (0.888, 0.62), (0.875 + 0.01 * fat, 0.8), (0.865 + 0.02 * fat, 1.1)])
     trunk = np.concatenate([front, back[::-1]])
-    film.area(trunk, 0.42, 0.008)
+    film.trunk = film.mask(trunk, 0.008)
+    film.density += film.trunk * np.float32(0.42)
     film.area(trunk, 0.28 + 0.05 * fat, 0.05)
+    film.area(oval(0.55, 0.01, 0.27, 0.14), 0.30, 0.045)
     # raised arms
     for y in (0.02, -0.03):
         film.area(ribbon(curve([(0.62, 0.16), (0.42, y + 0.03), (0.15, y - 0.03)]), 0.15, 0.12), 0.22, 0.02)
     film.lungs = {side: film.mask(lung_outline_lateral(body, side), 0.004) for side in SIGN}
     film.both = np.maximum(film.lungs["right"], film.lungs["left"])
     for side in SIGN:
-        film.density -= film.lungs[side] * np.float32(0.20 * body.air)
+        film.density -= film.lungs[side] * np.float32(0.215 * body.air)
         x = np.linspace(0.14, 0.85, 30)
         belly = np.concatenate([np.stack([x, lateral_bottom(body, side, x)], -1), [[0.86, 1.2], [0.1, 1.2]]])
-        film.area(belly, 0.16, 0.005)
+        film.area(belly, 0.20, 0.004, film.trunk)
     # retrosternal and retrocardiac spaces are the darkest
     film.area(oval(0.32, 0.33, 0.075, 0.11, 0.45), -0.10 * body.air, 0.035, film.both)
     film.area(oval(0.65, 0.62, 0.075, 0.13, -0.1), -0.12 * body.air, 0.035, film.both)
@@ -567,8 +585,12 @@ def lateral(film: Film, body: Body) -> None:
     floor = (body.dome["left"] + body.dome["right"]) / 2 + 0.02
     y = lambda value: 0.42 + (value - 0.42) * (floor - 0.42) / 0.305  # noqa: E731
     deep = 1 + (h - 1) * 0.8
-    heart = curve([(0.37, y(0.42)), (0.30 / h**0.2, y(0.455)), (0.235 / h**0.2, y(0.53)), (0.195, y(0.62)), (0.185, y(0.70)), (0.23, y(0.745)), (0.40, y(0.75)), (0.51 * deep, y(0.735)), (0.555 * deep, y(0.66)), (0.565 * deep, y(0.575)), (0.535 * deep, y(0.49)), (0.47, y(0.43)), (0.37, y(0.42))])
-    film.area(heart, 0.20, 0.010, film.both)
+    heart = curve(
+        [(0.43, 0.37), (0.365, y(0.405)), (0.30, y(0.46)), (0.243, y(0.535)), (0.20, y(0.62)), (0.187, y(0.70)), (0.23, y(0.745))]
+        + [(0.40, y(0.75)), (0.51 * deep, y(0.74)), (0.55 * deep, y(0.67)), (0.56 * deep, y(0.59)), (0.545 * deep, y(0.51))]
+        + [(0.525, y(0.44)), (0.49, 0.385), (0.43, 0.37)]
+    )
+    film.area(heart, 0.26, 0.007, film.both)
     film.area(heart, 0.08, 0.03)
     u = body.unfold
     aorta = curve([(0.385, 0.45), (0.38 - 0.02 * u, 0.37), (0.415 - 0.01 * u, 0.305 - 0.015 * u), (0.48, 0.28 - 0.025 * u), (0.56 + 0.01 * u, 0.31 - 0.02 * u), (0.615 + 0.03 * u, 0.40), (0.645 + 0.045 * u, 0.52), (0.66 + 0.03 * u, 0.64), (0.655, 0.78)])
@@ -580,11 +602,14 @@ def lateral(film: Film, body: Body) -> None:
     for side, (x0, y0, rx, ry, turn) in {"right": (0.485, 0.425, 0.032, 0.03, 0.3), "left": (0.558, 0.40, 0.026, 0.04, -0.7)}.items():
         size = body.hilum[side]
         film.area(oval(x0, y0, rx * size, ry * size, turn), 0.10 * size**2, 0.008)
-    for side in SIGN:
-        for flip, reach in ((-1.0, 0.25), (1.0, 0.24)):
-            root = np.array([0.515, 0.43])
-            outlines, tones = vessel_tree(body, side, f"lateral{flip}", root, (-1.3, 1.35), reach, flip)
-            film.area(outlines, 0.075 * body.vessels, 0.002, film.lungs[side], tones)
+    clear = 1 - 0.45 * film.mask(heart, 0.006)
+    for side, x0, y0 in (("right", 0.485, 0.435), ("left", 0.55, 0.415)):
+        trees = [
+            vessel_tree(body, side, f"lateral{flip}", np.array([x0, y0]) + [0.012 * flip, 0], fan, reach, flip, body.branches * 6 // 10)
+            for flip, fan, reach in ((-1.0, (-1.25, 1.1), 0.26), (1.0, (-1.2, 1.45), 0.27))
+        ]
+        outlines, tones = (np.concatenate(parts) for parts in zip(*trees, strict=True))
+        film.area(outlines, 0.10 * body.vessels, 0.002, film.lungs[side] * clear, tones)
     rng = body.rng("texture")
     texture = np.roll(_noise(film.size)[1], tuple(int(v) for v in rng.integers(0, film.size, 2)), (0, 1))
     film.density += texture * film.both * np.float32(0.012)
@@ -633,6 +658,8 @@ def vertebrae_lateral(film: Film, body: Body) -> None:
         boxes.append(box)
         rims.append(np.concatenate([box, box[:1]]))
     film.area(boxes, 0.055 * body.bone, 0.003)
+    if body.wedge:
+        film.area([boxes[9], boxes[12]], 0.10 + 0.18 * body.wedge, 0.002)
     film.line(rims, 0.005, 0.075 * body.bone, 0.0016)
     draw_spurs(film, body, [(x, y, half, height) for x, y, half, height in vertebrae(body)], (-1,))
 
@@ -689,13 +716,13 @@ def _(body: Body, f: Finding) -> None:
 
 @shapes("tortuous aorta")
 def _(body: Body, f: Finding) -> None:
-    body.unfold += 1.25 * f.grade
+    body.unfold += 1.9 * f.grade
     body.knob += 0.15 * f.grade
 
 
 @shapes("mediastinal widening")
 def _(body: Body, f: Finding) -> None:
-    body.wide += 0.030 * f.grade
+    body.wide += 0.038 * f.grade
 
 
 @shapes("mediastinal shift")
@@ -711,8 +738,9 @@ def _(body: Body, f: Finding) -> None:
 
 @shapes("pulmonary congestion")
 def _(body: Body, f: Finding) -> None:
-    body.vessels *= 1 + 0.55 * f.grade
-    body.upper_flow = 1.25
+    body.vessels *= 1 + 0.22 * f.grade
+    body.upper_flow = 1.0
+    body.branches = 14
     for side in SIGN:
         body.hilum[side] += 0.30 * f.grade
 
@@ -725,8 +753,9 @@ def _(body: Body, f: Finding) -> None:
 
 @shapes("bronchovascular markings")
 def _(body: Body, f: Finding) -> None:
-    body.vessels *= 1 + 0.25 * f.grade
-    body.reach *= 1.05
+    body.vessels *= 1.05 + 0.15 * f.grade
+    body.reach *= 1.12
+    body.branches = 18
 
 
 @shapes("low lung volumes")
@@ -771,7 +800,7 @@ def _(body: Body, f: Finding) -> None:
 
 @shapes("flattened diaphragm")
 def _(body: Body, f: Finding) -> None:
-    for side in f.sides:
+    for side in SIGN:
         body.dome[side] += 0.055
         body.arch[side] *= 0.42
 
@@ -802,7 +831,7 @@ def _(body: Body, f: Finding) -> None:
 
 @shapes("scoliosis")
 def _(body: Body, f: Finding) -> None:
-    body.bend = SIGN[f.sides[0]] * (0.022 + 0.032 * f.grade)
+    body.bend = SIGN[f.sides[0]] * (0.030 + 0.050 * f.grade)
 
 
 @shapes("kyphosis")
@@ -829,7 +858,7 @@ def _(body: Body, f: Finding) -> None:
 
 @shapes("vertebral deformity")
 def _(body: Body, f: Finding) -> None:
-    body.wedge = 0.35 + 0.35 * f.grade
+    body.wedge = min(0.25 + 0.30 * f.grade, 0.65)
     body.hunch += 0.3
 
 
@@ -945,7 +974,7 @@ def mesh(film, lung, p, spread, count, amount, rng, length=0.022):
     centre = p + rng.normal(0, 1, (count, 2)) * spread
     a = rng.uniform(0, np.pi, count)
     step = np.stack([np.cos(a), np.sin(a)], -1) * rng.uniform(0.5, 1.0, (count, 1)) * length
-    middle = centre + rng.normal(0, 0.004, (count, 2))
+    middle = centre + rng.normal(0, 0.002, (count, 2))
     film.line(np.stack([centre - step, middle, centre + step], 1), 0.0045, amount, 0.0014, lung)
 
 
@@ -1070,22 +1099,22 @@ def _(film, body, f, rng):
 def _(film, body, f, rng):
     for side in SIGN:
         p = body.spot(side, 0.22, 0.52) if film.view == "frontal" else np.array([0.52, 0.45])
-        rings = [oval(*(p + rng.normal(0, 1, 2) * [0.035, 0.07]), 0.009) for _ in range(9)]
-        film.line([np.concatenate([ring, ring[:1]])[::4] for ring in rings], 0.005, 0.13 + 0.1 * f.grade, 0.0016, film.lungs[side])
+        cuffs = [oval(*(p + rng.normal(0, 1, 2) * [0.03, 0.06]), 0.007) for _ in range(6)]
+        film.line([np.concatenate([cuff, cuff[:1]])[::4] for cuff in cuffs], 0.004, 0.10 + 0.08 * f.grade, 0.0014, film.lungs[side])
 
 
 @paints(FRONTAL, "pulmonary edema", "pulmonary congestion")
 @paints(LATERAL, "pulmonary edema", "pulmonary congestion")
 def _(film, body, f, rng):
-    haze = 0.20 * f.grade if f.name == "pulmonary edema" else 0.05 * f.grade
+    haze = 0.24 * f.grade if f.name == "pulmonary edema" else 0.05 * f.grade
     for side in SIGN:
         lung = film.lungs[side]
         if film.view == "frontal":
             x, y = body.spot(side, 0.28, 0.58)
             film.area(oval(x, y, 0.085, 0.17, SIGN[side] * -0.15), haze, 0.045, lung)
             if f.name == "pulmonary edema":
-                down = np.linspace(0.70, 0.97, 9)
-                kerley = [np.array([body.spot(side, 0.86, d), body.spot(side, 1.0, d)]) for d in down]
+                down = np.linspace(0.62, 0.97, 11) + rng.normal(0, 0.01, 11)
+                kerley = [np.array([body.spot(side, rng.uniform(0.85, 0.94), d), body.spot(side, 1.0, d)]) for d in down]
                 film.line(kerley, 0.005, 0.12 + 0.08 * f.grade, 0.0014, lung)
         else:
             film.area(oval(0.52, 0.47, 0.14, 0.15), haze * 0.5, 0.05, lung)
@@ -1095,26 +1124,26 @@ def _(film, body, f, rng):
 
 
 def fluid(body: Body, side: str, height: float) -> np.ndarray:
-    """Free fluid on the frontal picture: a meniscus climbing towards the chest wall."""
-    u = np.linspace(0.0, 1.05, 24)
+    """Free fluid on the frontal picture: a meniscus that climbs `height` above the costophrenic angle at the wall."""
+    u = np.linspace(0.0, 1.05, 28)
     angle = body.dome[side] + body.arch[side]
-    wall = angle - height
-    level = wall + 0.55 * height * (1 - np.minimum(u, 1) ** 3) + 0.02
-    level = np.minimum(level, np.maximum(body.bottom(side, np.minimum(u, 1)) - 0.35 * max(height - 0.10, 0), wall))
+    level = angle - height * (0.45 + 0.55 * np.minimum(u, 1) ** 4)
+    thin = height * 1.35 - body.arch[side] * 0.55  # how far a layer of it covers the dome
+    level = np.maximum(level, np.minimum(body.bottom(side, np.minimum(u, 1)), angle) - max(thin, 0.004) - 0.5 * height * u**6)
     top = np.stack([u * body.width, level], -1)
-    return mirror(side, np.concatenate([top, [(body.width * 1.05, angle + 0.02), (0, angle + 0.02)]]))
+    return mirror(side, np.concatenate([top, [(body.width * 1.05, angle + 0.03), (0, angle + 0.03)]]))
 
 
 @paints(FRONTAL, "pleural effusion", "blunted costophrenic angle")
 def _(film, body, f, rng):
-    height = 0.045 + 0.02 * f.grade if f.name != "pleural effusion" else 0.02 + 0.17 * f.grade
+    height = 0.055 + 0.015 * f.grade if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
     for side in f.sides:
-        film.area(fluid(body, side, height), 0.40, 0.005 if height > 0.07 else 0.007, film.lungs[side])
+        film.area(fluid(body, side, height), 0.50, 0.005 if height > 0.08 else 0.003, film.lungs[side])
 
 
 @paints(LATERAL, "pleural effusion", "blunted costophrenic angle")
 def _(film, body, f, rng):
-    height = 0.06 if f.name != "pleural effusion" else 0.03 + 0.17 * f.grade
+    height = 0.07 if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
     for side in f.sides:
         x = np.linspace(0.45, 0.86, 20)
         angle = lateral_bottom(body, side, 0.80)
@@ -1149,7 +1178,7 @@ def _(film, body, f, rng):
         t = np.linspace(0.0, 0.16, 12) if f.place == "apex" else np.linspace(0.25, 0.97, 25)
         y = body.apex + t * (body.dome[side] + body.arch[side] - body.apex)
         outer = np.stack([body.wall(t) + 0.01, y - 0.02], -1)
-        deep = (0.025 + 0.025 * f.grade) * (1 + 0.25 * np.sin(t * 60 + rng.uniform(0, 6)))
+        deep = (0.025 + 0.025 * f.grade) * (1 + 0.25 * np.sin(t * 22 + rng.uniform(0, 6)))
         if f.place == "apex":
             cap = np.concatenate([mirror(side, [(0.08, body.apex - 0.02)]), mirror(side, outer), mirror(side, outer - np.stack([deep * 0.8, -deep], -1))[::-1], mirror(side, [(0.09, body.apex + 0.035)])])
         else:
@@ -1190,12 +1219,13 @@ def _(film, body, f, rng):
 def _(film, body, f, rng):
     r = 0.032 + 0.032 * f.grade
     x, y = (0.525, body.dome["left"] + 0.01 - r * 0.7) if film.view == "frontal" else (0.625, body.dome["left"] + 0.015 - r * 0.6)
-    outline = oval(x, y, r * 1.1, r)
+    outline = curve([(x + r * 1.15 * np.cos(a), y + r * np.sin(a) * (1.2 if np.sin(a) > 0 else 1)) for a in np.linspace(0, 6.283, 17)], 3)
     film.area(outline, 0.20, 0.004)
-    film.line(np.concatenate([outline, outline[:1]]), 0.006, 0.12, 0.002)
-    gas = outline[outline[:, 1] < y]
-    film.area(gas * [0.86, 0.86] + np.array([x, y]) * 0.14, -0.36, 0.002)
-    film.line(np.array([(x - r * 0.9, y), (x + r * 0.9, y)]), 0.006, 0.16, 0.0014)
+    level = y + r * 0.05
+    gas = outline * 0.84 + np.array([x, y]) * 0.16
+    gas = gas[gas[:, 1] < level]
+    order = np.argsort(np.arctan2(gas[:, 1] - y, gas[:, 0] - x))
+    film.area(gas[order], -0.42, 0.0025)
 
 
 # heart and vessels
@@ -1227,8 +1257,9 @@ def _(film, body, f, rng):
 
 @paints(FRONTAL, "epicardial fat")
 def _(film, body, f, rng):
-    x = 0.5 + 0.20 * body.heart
-    film.area(np.array([(x - 0.04, 0.60), (x + 0.02, 0.66), (x + 0.07, body.dome["left"] + 0.02), (x - 0.04, body.dome["left"] + 0.03)]), 0.20, 0.010, film.lungs["left"])
+    x, y = 0.5 + 0.20 * body.heart, body.dome["left"]
+    pad = curve([(x - 0.06, y - 0.12), (x + 0.005, y - 0.075), (x + 0.05, y - 0.03), (x + 0.09, y + 0.03), (x - 0.06, y + 0.05)])
+    film.area(pad, 0.24, 0.006, film.lungs["left"])
 
 
 @paints(FRONTAL, "prosthetic valve")
@@ -1259,9 +1290,9 @@ def _(film, body, f, rng):
             n = np.array([-d[1], d[0]])
             if f.name == "rib fracture":
                 film.line(np.array([p - n * 0.016, p + n * 0.016]), 0.010, -0.22, 0.0015)
-                piece = np.array([p + d * 0.006 + n * 0.012, p + d * 0.035 + n * 0.010, p + d * 0.06 + n * 0.006])
-                film.line(piece, 0.017, 0.24, 0.0016)
-                film.line(np.array([p - d * 0.05, p - d * 0.004]), 0.016, 0.14, 0.0016)
+                piece = curve([p + d * 0.004 + n * 0.015, p + d * 0.03 + n * 0.012, p + d * 0.07 + n * 0.004])
+                film.area(ribbon(piece, 0.018, 0.010), 0.22, 0.002)
+                film.area(ribbon(curve([p - d * 0.004, p - d * 0.03, p - d * 0.06]), 0.018, 0.008), 0.14, 0.002)
             else:
                 film.area(oval(*p, 0.026, 0.017, np.arctan2(d[1], d[0]), rng), 0.24, 0.003)
                 film.line(np.array([p - d * 0.03 + n * 0.014, p + d * 0.0 + n * 0.018, p + d * 0.03 + n * 0.014]), 0.005, 0.16, 0.0014)
@@ -1330,7 +1361,7 @@ def _(film, body, f, rng):
 @paints(FRONTAL, "nipple shadow")
 def _(film, body, f, rng):
     for side in f.sides:
-        film.area(mirror(side, oval(0.225, 0.665, 0.016)), 0.15, 0.0025)
+        film.area(mirror(side, oval(0.225, 0.665, 0.016)), 0.22, 0.0025)
 
 
 @paints(FRONTAL, "breast implants")
