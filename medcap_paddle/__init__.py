@@ -23,7 +23,8 @@ __version__ = "0.1.0"
 
 
 def _prepare_cpu() -> None:
-    wanted = {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = {"OMP_NUM_THREADS": str(cores)}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(errors="ignore"):
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"

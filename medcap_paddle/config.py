@@ -1,8 +1,8 @@
 """The settings of a run, in one frozen dataclass that is saved with every run.
 
-    Config()            what we recommend
-    Config.tiny()       seconds, for tests and a first look
-    Config.original()   the AI Studio notebook as it was, to see what it does
+Config()            what we recommend
+Config.tiny()       seconds, for tests and a first look
+Config.original()   the AI Studio notebook as it was, to see what it does
 """
 
 from __future__ import annotations
@@ -53,8 +53,15 @@ class Config:
     def original(cls, **changes) -> Config:
         return replace(
             cls(
-                split="8:2", cleaning="original", encoder="resnet101", views="first", layers=32, dropout=0.0,
-                min_freq=1, loss_on_padding=True, patience=1000,
+                split="8:2",
+                cleaning="original",
+                encoder="resnet101",
+                views="first",
+                layers=32,
+                dropout=0.0,
+                min_freq=1,
+                loss_on_padding=True,
+                patience=1000,
             ),
             **changes,
         )
@@ -65,7 +72,8 @@ class Config:
         values = read_json(path, "run 04_train.ipynb")
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise MedcapError(f"{path} has unknown settings {', '.join(unknown)}: remove them or use the version that wrote it")
+            names = ", ".join(unknown)
+            raise MedcapError(f"{path} has unknown settings {names}: remove them or use the version that wrote it")
         return cls(**values)
 
     def save(self, path: str | Path) -> None:

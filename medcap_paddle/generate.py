@@ -1,0 +1,82 @@
+"""A trained run writes its reports: predictions.csv for a split, or a caption for your own images.
+
+runs/<run>/predictions.csv:
+
+    study_id, reference    the cleaned report of the radiologist
+    prediction, score      the best report of the beam and its score (beam_search says what it is)
+    nll, words             -log p of the reference, and the number of words it is over (perplexity is made of them)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import paddle
+
+from . import features as feature_file
+from .beam_search import beam_search
+from .config import Config
+from .dataset import Studies, pad_features
+from .model import token_nll
+from .vocab import decode
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from paddlenlp.data import Vocab
+
+
+def search(model, vocab: Vocab, features: np.ndarray, config: Config) -> list[list[tuple[str, float]]]:
+    """The n-best reports of each study, best first, as (text, score); features [B, K, D]."""
+    ids = {name: vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")}
+    beams = beam_search(
+        model,
+        paddle.to_tensor(features),
+        ids["bos"],
+        ids["eos"],
+        beam_size=config.beam_size,
+        max_length=config.max_length - 1,  # the begin token is not written
+        min_length=config.min_length,
+        length_penalty=config.length_penalty,
+        no_repeat_ngram=config.no_repeat_ngram,
+        banned=(ids["bos"], ids["pad"], *([ids["unk"]] if config.ban_unk else [])),
+    )
+    return [[(decode(vocab, words), score) for words, score in beam] for beam in beams]
+
+
+def predict(model, vocab: Vocab, studies: Studies, config: Config, batch_size: int = 64) -> pd.DataFrame:
+    """predictions.csv of a split, as a table in the order of `studies`."""
+    import pandas as pd
+    from tqdm.auto import tqdm
+
+    model.eval()
+    rows = []
+    for start in tqdm(range(0, len(studies), batch_size), desc="generate", unit="batch"):
+        chosen = np.arange(start, min(start + batch_size, len(studies)))
+        features, tokens = studies.batch(chosen)
+        with paddle.no_grad():
+            targets = paddle.to_tensor(tokens[:, 1:])
+            nll = token_nll(model(paddle.to_tensor(features), paddle.to_tensor(tokens[:, :-1])), targets).numpy()
+        mask = tokens[:, 1:] != studies.pad
+        best = [beam[0] for beam in search(model, vocab, features, config)]
+        rows += zip(*zip(*best, strict=True), (nll * mask).sum(1), mask.sum(1), strict=True)
+    table = pd.DataFrame(rows, columns=["prediction", "score", "nll", "words"])
+    table.insert(0, "study_id", studies.table.study_id)
+    table.insert(1, "reference", studies.table.report)
+    return table
+
+
+def shuffled(studies: Studies, seed: int = 0) -> Studies:
+    """Every study with the images of another one: a model that reads its images must get worse."""
+    order = np.random.default_rng(seed).permutation(len(studies))
+    features = list(studies.features)
+    for here, there in zip(order, np.roll(order, 1), strict=True):
+        features[here] = studies.features[there]
+    return Studies(studies.table, features, studies.tokens, studies.pad)
+
+
+def caption(model, vocab: Vocab, config: Config, paths: list[str | Path], encoder) -> list[tuple[str, float]]:
+    """The n-best reports for one study given as image files (its views), best first."""
+    features = feature_file.of_paths(paths, encoder)  # [K, D]
+    return search(model, vocab, pad_features([features]), config)[0]

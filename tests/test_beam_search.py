@@ -1,0 +1,110 @@
+"""Laws of the beam search, on random decoders and against brute force."""
+
+import itertools
+
+import numpy as np
+import paddle
+import pytest
+
+from medcap_paddle.beam_search import beam_search
+from medcap_paddle.model import LSTMCaptioner
+
+V, BOS, EOS = 5, 0, 1
+
+
+@pytest.fixture(params=range(3))
+def decoder(request):
+    paddle.seed(request.param)
+    model = LSTMCaptioner(4, V, embed=8, hidden=8)
+    for parameter in model.parameters():  # far from uniform, so that choices matter
+        parameter.set_value(parameter * 6)
+    model.eval()
+    return model
+
+
+@pytest.fixture
+def features():
+    return paddle.to_tensor(np.random.default_rng(0).normal(size=[3, 2, 4]).astype("float32"))
+
+
+def log_p(decoder, features, words):
+    """log p of writing `words` (EOS included where it is written) for one study, by teacher forcing."""
+    tokens = paddle.to_tensor([[BOS, *words]])
+    logits = decoder(features, tokens[:, :-1])
+    return float(paddle.nn.functional.log_softmax(logits, -1)[0, range(len(words)), list(words)].sum())
+
+
+def score(decoder, features, words, alpha):
+    return log_p(decoder, features, words) / ((5 + len(words)) / 6) ** alpha
+
+
+def reports(max_length, banned=()):
+    """Every report of at most `max_length` ids."""
+    allowed = [v for v in range(V) if v not in (EOS, *banned)]
+    for n in range(max_length + 1):
+        for words in itertools.product(allowed, repeat=n):
+            yield (*words, EOS) if n < max_length else words
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_an_exhaustive_beam_is_brute_force(decoder, features, alpha):
+    beams = beam_search(decoder, features, BOS, EOS, beam_size=V**3, max_length=3, length_penalty=alpha)
+    for i, beam in enumerate(beams):
+        study = features[i : i + 1]
+        scored = sorted(((score(decoder, study, words, alpha), words) for words in reports(3)), reverse=True)
+        assert len(beam) == len(scored)
+        np.testing.assert_allclose([s for _, s in beam], [s for s, _ in scored], atol=1e-4)
+        assert tuple(beam[0][0]) == tuple(w for w in scored[0][1] if w != EOS)
+
+
+def test_beam_one_is_greedy(decoder, features):
+    for i, beam in enumerate(beam_search(decoder, features, BOS, EOS, beam_size=1, max_length=8)):
+        words = []
+        while len(words) < 8:
+            tokens = paddle.to_tensor([[BOS, *words]])
+            word = int(decoder(features[i : i + 1], tokens)[0, -1].argmax())
+            if word == EOS:
+                break
+            words.append(word)
+        assert beam[0][0] == words
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+def test_scores_are_those_of_the_reports_and_fall(decoder, features, alpha):
+    for i, beam in enumerate(beam_search(decoder, features, BOS, EOS, beam_size=4, max_length=6, length_penalty=alpha)):
+        assert len(beam) == 4
+        assert len({tuple(words) for words, _ in beam}) == 4
+        scores = [s for _, s in beam]
+        assert scores == sorted(scores, reverse=True)
+        for words, s in beam:
+            written = [*words, EOS] if len(words) < 6 else words
+            assert s == pytest.approx(score(decoder, features[i : i + 1], written, alpha), abs=1e-4)
+
+
+def test_a_study_does_not_depend_on_its_batch(decoder, features):
+    together = beam_search(decoder, features, BOS, EOS, beam_size=3, max_length=6)
+    for i, beam in enumerate(together):
+        alone = beam_search(decoder, features[i : i + 1], BOS, EOS, beam_size=3, max_length=6)[0]
+        assert [words for words, _ in alone] == [words for words, _ in beam]
+
+
+def test_constraints_hold(decoder, features):
+    beams = beam_search(
+        decoder, features, BOS, EOS, beam_size=4, max_length=12, min_length=5, no_repeat_ngram=2, banned=(3, BOS)
+    )
+    for words, _ in itertools.chain(*beams):
+        assert 5 <= len(words) <= 12
+        assert not {3, BOS, EOS} & set(words)
+        pairs = list(itertools.pairwise(words))
+        assert len(pairs) == len(set(pairs))
+
+
+def test_constraints_matter(decoder, features):
+    """Without them the same decoder repeats itself or stops early: the test above can fail."""
+    free = [words for beam in beam_search(decoder, features, BOS, EOS, beam_size=4, max_length=12) for words, _ in beam]
+    assert any(len(set(itertools.pairwise(w))) < len(w) - 1 or len(w) < 5 or {3, BOS} & set(w) for w in free)
+
+
+def test_fewer_reports_come_back_where_fewer_exist(decoder, features):
+    beams = beam_search(decoder, features, BOS, EOS, beam_size=50, max_length=1)
+    assert [len(beam) for beam in beams] == [V] * 3

@@ -1,0 +1,103 @@
+"""Laws of training: it learns what it can see, keeps the best, and repeats itself."""
+
+import numpy as np
+import paddle
+import pytest
+from conftest import made_up
+
+from medcap_paddle import generate, train
+from medcap_paddle.config import Config
+from medcap_paddle.files import MedcapError
+
+TINY = Config.tiny(beam_size=2, min_length=0, dropout=0.1)
+
+
+def fit(run_dir, studies, **changes):
+    train_split, val, vocab = studies
+    options = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "clip": 5.0, "patience": 3} | changes
+    model = train.build(TINY, train_split.feature_dim, len(vocab))
+    return model, train.fit(model, train_split, val, run_dir, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(studies, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "lstm"
+    model, history = fit(run_dir, studies, epochs=20, patience=20, learning_rate=1e-2)
+    train.save_run(run_dir, TINY, studies[2], studies[0].feature_dim, {"encoder": "made up"})
+    return run_dir, model, history
+
+
+def test_it_learns_to_read_its_images(fitted, studies):
+    """Every report follows from its features, so perplexity must approach 1, and shuffled images must hurt."""
+    _, model, history = fitted
+    _, val, vocab = studies
+    assert history.val_perplexity.min() < 1.3
+    seen = generate.predict(model, vocab, val, TINY)
+    blind = generate.predict(model, vocab, generate.shuffled(val), TINY)
+    right = (seen.prediction == seen.reference).mean()
+    assert right > 0.8
+    assert (blind.prediction == blind.reference).mean() < right / 2
+
+
+def test_perplexity_is_over_the_corpus_and_over_words(fitted, studies):
+    """paddlenlp's metric, fed by batches, equals exp(total nll / words) of predictions.csv, whatever the batch."""
+    _, model, _ = fitted
+    _, val, vocab = studies
+    table = generate.predict(model, vocab, val, TINY)
+    assert table.words.tolist() == [len(report.split()) + 1 for report in val.table.report]
+    expected = np.exp(table.nll.sum() / table.words.sum())
+    for batch_size in (1, 5, 64):
+        assert train.perplexity(model, val, batch_size) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_best_epoch_is_kept(fitted, studies):
+    run_dir, model, history = fitted
+    loaded, config, vocab, features = train.load_run(run_dir)
+    assert config == TINY and features == {"encoder": "made up"} and len(vocab) == len(studies[2])
+    best = history.val_perplexity.min()
+    assert train.perplexity(loaded, studies[1]) == pytest.approx(best, rel=1e-4)
+    assert train.perplexity(model, studies[1]) == pytest.approx(best, rel=1e-4)
+
+
+def test_four_reports_are_learnt_by_heart(tmp_path):
+    four, vocab = made_up(4, seed=5)
+    model = train.build(Config.tiny(dropout=0.0), four.feature_dim, len(vocab))
+    train.fit(model, four, None, tmp_path, epochs=60, batch_size=4, learning_rate=1e-2, clip=5.0, patience=9)
+    assert train.perplexity(model, four) < 1.05
+
+
+def test_one_seed_gives_one_result(tmp_path, studies):
+    histories = [fit(tmp_path / str(i), studies, epochs=2)[1].drop(columns="seconds") for i in range(2)]
+    assert histories[0].equals(histories[1])
+    other = fit(tmp_path / "other", studies, epochs=2, seed=1)[1]
+    assert not histories[0].train_perplexity.equals(other.train_perplexity)
+
+
+def test_it_stops_when_validation_no_longer_improves(tmp_path, studies):
+    _, history = fit(tmp_path, studies, epochs=50, learning_rate=0.0, patience=2)
+    assert len(history) == 3  # the first epoch is the best; two more bring nothing
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, studies):
+    train_split, val, vocab = studies
+    model = train.build(TINY, train_split.feature_dim, len(vocab))
+    model.output.weight.set_value(paddle.full_like(model.output.weight, np.nan))
+    with pytest.raises(MedcapError, match="not a number"):
+        train.fit(model, train_split, val, tmp_path, epochs=1, batch_size=8, learning_rate=1e-3, clip=5.0, patience=1)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_weights_of_another_model_and_damaged_ones_are_refused(fitted, tmp_path):
+    run_dir, _, _ = fitted
+    other = train.build(Config.tiny(hidden=32), 8, 9)
+    with pytest.raises(MedcapError, match="weights.safetensors.*another model"):
+        train.load_weights(other, run_dir / "weights.safetensors")
+    damaged = tmp_path / "weights.safetensors"
+    damaged.write_bytes((run_dir / "weights.safetensors").read_bytes()[:-100])
+    with pytest.raises(MedcapError, match="weights.safetensors is damaged"):
+        train.load_weights(other, damaged)
+
+
+def test_a_missing_run_names_its_notebook(tmp_path):
+    with pytest.raises(MedcapError, match="config.json not found: run 04_train.ipynb"):
+        train.load_run(tmp_path)

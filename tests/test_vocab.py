@@ -1,0 +1,72 @@
+"""Laws of the vocabulary."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medcap_paddle import vocab as vocabulary
+from medcap_paddle.files import MedcapError
+
+REPORTS = ["heart is normal .", "heart is large .", "lungs are clear ."]
+
+
+@pytest.fixture(scope="module")
+def vocab():
+    return vocabulary.build(REPORTS, min_freq=2)
+
+
+def test_rare_words_are_left_to_unk(vocab):
+    assert "heart" in vocab and "." in vocab
+    assert "large" not in vocab
+    assert vocab.to_tokens(vocabulary.encode(vocab, "heart is large ."))[3] == "<unk>"
+
+
+@given(st.lists(st.sampled_from(["heart", "is", "."]), max_size=40))
+def test_decoding_undoes_encoding(vocab, words):
+    report = " ".join(words)
+    assert vocabulary.decode(vocab, vocabulary.encode(vocab, report, max_length=99)) == report
+
+
+def test_a_long_report_loses_its_end_and_its_eos(vocab):
+    ids = vocabulary.encode(vocab, "heart is . " * 30, max_length=60)
+    assert len(ids) == 60
+    assert vocab.to_indices("<eos>") not in ids
+    assert ids[0] == vocab.to_indices("<bos>")
+
+
+def test_saving_and_loading_keeps_every_id(vocab, tmp_path):
+    vocabulary.save(vocab, tmp_path / "vocab.json")
+    loaded = vocabulary.load(tmp_path / "vocab.json")
+    assert loaded.idx_to_token == vocab.idx_to_token
+    assert vocabulary.encode(loaded, "heart was here") == vocabulary.encode(vocab, "heart was here")
+
+
+def test_coverage_counts_running_words(vocab):
+    share, unknown = vocabulary.coverage(vocab, ["heart is large large"])
+    assert share == 0.5
+    assert unknown == {"large": 2}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"tokens": ["a"], "special": {}}',
+        json.dumps({"tokens": ["<pad>"] * 2, "special": vocabulary.SPECIAL}),
+        json.dumps({"tokens": 3, "special": vocabulary.SPECIAL}),
+    ],
+)
+def test_other_files_are_refused_by_name(content, tmp_path):
+    path = tmp_path / "vocab.json"
+    path.write_text(content)
+    with pytest.raises(MedcapError, match="vocab.json.*03_vocab"):
+        vocabulary.load(path)
+
+
+def test_a_missing_file_names_its_notebook(tmp_path):
+    with pytest.raises(MedcapError, match="vocab.json not found: run 03_vocab.ipynb"):
+        vocabulary.load(tmp_path / "vocab.json")
