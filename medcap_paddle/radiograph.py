@@ -680,9 +680,9 @@ def draw_spurs(film: Film, body: Body, bodies, edges: tuple[int, ...]) -> None:
                 root = x + edge * half * 0.9
                 spurs.append(np.array([(root, y + s * height * 0.22), (tip, y + s * height * 0.56), (root, y + s * height * 0.47)]))
     if body.endplates:
-        film.line(plates, 0.009, 0.17 * body.endplates, 0.0025)
+        film.line(plates, 0.009, (0.24 if film.view == "frontal" else 0.17) * body.endplates, 0.0025)
     if body.spurs:
-        film.area(spurs, 0.26, 0.0025)
+        film.area(spurs, 0.36 if film.view == "frontal" else 0.28, 0.0025)
 
 
 # --- what findings change in the anatomy ------------------------------------------------------------------------------
@@ -1029,7 +1029,7 @@ def _(film, lung, p, g, rng, dim, small):
 
 @lesion("nodule")
 def _(film, lung, p, g, rng, dim, small):
-    film.area(oval(*p, 0.013 + 0.010 * g), (0.20 + 0.06 * g) * dim, 0.003, lung)
+    film.area(oval(*p, 0.014 + 0.010 * g), (0.26 + 0.06 * g) * dim, 0.003, lung)
 
 
 @lesion("mass")
@@ -1085,7 +1085,7 @@ def _(film, body, f, rng):
 @paints(LATERAL, "interstitial markings", "fibrosis", "obstructive disease")
 def _(film, body, f, rng):
     coarse = f.name == "fibrosis"
-    amount = {"interstitial markings": 0.10, "fibrosis": 0.14, "obstructive disease": 0.06}[f.name] * (0.5 + 0.6 * f.grade)
+    amount = {"interstitial markings": 0.15, "fibrosis": 0.14, "obstructive disease": 0.06}[f.name] * (0.5 + 0.6 * f.grade)
     for side in SIGN:
         p = body.spot(side, 0.5, 0.82 if coarse else 0.62) if film.view == "frontal" else np.array([0.52, 0.68 if coarse else 0.5])
         mesh(film, film.lungs[side], p, np.array([0.075, 0.07 if coarse else 0.13]), 190, amount * (1 if film.view == "frontal" else 0.7), rng, 0.014 if coarse else 0.024)
@@ -1138,7 +1138,7 @@ def fluid(body: Body, side: str, height: float) -> np.ndarray:
 def _(film, body, f, rng):
     height = 0.055 + 0.015 * f.grade if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
     for side in f.sides:
-        film.area(fluid(body, side, height), 0.50, 0.005 if height > 0.08 else 0.003, film.lungs[side])
+        film.area(fluid(body, side, height), 0.60, 0.005 if height > 0.08 else 0.003, film.lungs[side])
 
 
 @paints(LATERAL, "pleural effusion", "blunted costophrenic angle")
@@ -1217,7 +1217,7 @@ def _(film, body, f, rng):
 @paints(FRONTAL, "hiatal hernia")
 @paints(LATERAL, "hiatal hernia")
 def _(film, body, f, rng):
-    r = 0.032 + 0.032 * f.grade
+    r = 0.036 + 0.034 * f.grade
     x, y = (0.525, body.dome["left"] + 0.01 - r * 0.7) if film.view == "frontal" else (0.625, body.dome["left"] + 0.015 - r * 0.6)
     outline = curve([(x + r * 1.15 * np.cos(a), y + r * np.sin(a) * (1.2 if np.sin(a) > 0 else 1)) for a in np.linspace(0, 6.283, 17)], 3)
     film.area(outline, 0.20, 0.004)
@@ -1471,7 +1471,7 @@ def _(film, body, f, rng):
             p, a = centre + rng.normal(0, 0.020, 2), rng.uniform(0, np.pi)
             step = np.array([np.cos(a), np.sin(a)]) * 0.013
             clips.append(np.array([p - step, p, p + step]))
-        film.line(clips, 0.007, 1.0, 0.001)
+        film.line(clips, 0.008, 1.5, 0.001)
 
 
 @paints(FRONTAL, "shoulder arthroplasty")
