@@ -1,0 +1,498 @@
+"""Image encoders: a radiograph to one vector; and the training of our own on finding labels.
+
+    resnet101   ResNet-101 trained on ImageNet, pooled, 2048 numbers; weights come from a local file or from Paddle
+    small       ours: ResNet-18 trained on drawn radiographs, shipped as encoder.safetensors beside this file
+    random      a small network nobody trained, for tests
+
+`encoder.safetensors` holds float16 tensors `trunk.*`, `neck.*` (these make the features) and `head.*` (one logit a
+label); its metadata say labels, image_size, seed, images, epochs and auc (linear probe, unseen phantoms).
+
+    python -m medcap_paddle.encoder [--images N] [--epochs E] [--size S] [--out PATH]    train on phantoms
+    python -m medcap_paddle.encoder --work WORK [...]                                    on MeSH tags of 01's tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import threading
+import urllib.request
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.utils import download
+from paddle.vision.models import resnet, resnet18, resnet101
+from PIL import Image
+
+from . import image
+from .files import MedcapError, atomic, read_table, require
+from .findings import KINDS, LABELS, from_mesh, label_vector
+from .phantom import sample_findings
+from .radiograph import draw
+
+SHIPPED = Path(__file__).with_name("encoder.safetensors")
+URL, MD5 = resnet.model_urls["resnet101"]
+PATIENCE = 4.0  # seconds to find out whether there is a network
+Pairs = Sequence[tuple[np.ndarray, np.ndarray]]  # (uint8 [H, W], float32 [L]) each
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network in evaluation mode, [N, 3, S, S] -> [N, D], and what must be said of its features."""
+
+    network: nn.Layer
+    name: str
+    weights: str  # fingerprint of the tensors: the same weights give the same, whatever file they come from
+    source: str  # the file they came from
+    dim: int
+    image_size: int
+
+
+# --- loading ----------------------------------------------------------------------------------------------------------
+
+
+def load(name: str, weights: str | Path | None = None) -> Encoder:
+    """The encoder of that name; `weights` is a local .pdparams or .safetensors to use instead of the usual file."""
+    if name == "resnet101":
+        path = Path(weights) if weights else _imagenet()
+        tensors = _from_torchvision(_tensors(path)[0])
+        size, network = 224, nn.Sequential(resnet101(num_classes=0), nn.Flatten())
+        _fill(network[0], tensors, path)
+    elif name == "small":
+        path = Path(weights or SHIPPED)
+        tensors, facts = _tensors(path)
+        if "labels" not in facts:
+            raise MedcapError(f"{path} is not an encoder of ours (no labels in its metadata): train one, make encoder")
+        size = int(facts["image_size"])
+        whole = Small(size, len(json.loads(facts["labels"])))
+        _fill(whole, tensors, path)
+        network = nn.Sequential(whole.trunk, whole.neck)
+    elif name == "random":
+        path, size, network = Path("seed 0"), 64, _random()
+    else:
+        raise MedcapError(f"no encoder is called {name!r}: choose resnet101, small or random")
+    network.eval()
+    with paddle.no_grad():
+        dim = network(paddle.zeros([1, 3, size, size])).shape[1]
+    return Encoder(network, name, fingerprint(network), path.name, dim, size)
+
+
+def choose(phantom_images: bool, weights: str | Path | None = None) -> str:
+    """The encoder to take: ours for phantoms, ResNet-101 for real images where its weights can be had."""
+    if weights:
+        return "small" if "labels" in _tensors(Path(weights))[1] else "resnet101"
+    if phantom_images:
+        return "small"
+    if _cached().exists() or reachable(URL):
+        return "resnet101"
+    warnings.warn(
+        "No ImageNet weights of ResNet-101 here and no network to get them: using our small encoder, which was trained "
+        f"on drawn radiographs only and reads real ones poorly. {_by_hand()}",
+        stacklevel=2,
+    )
+    return "small"
+
+
+def fingerprint(network: nn.Layer) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def reachable(url: str, seconds: float = PATIENCE) -> bool:
+    """Whether the address answers in time. In a thread, since looking up a name knows no timeout."""
+    answers = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds) as reply:
+                answers.append(reply.status == 200)
+        except (OSError, ValueError):
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    return answers == [True]
+
+
+def _cached() -> Path:
+    return Path(download.WEIGHTS_HOME) / Path(URL).name
+
+
+def _by_hand() -> str:
+    return (
+        f"To use ResNet-101, fetch {URL} (md5 {MD5}) and put it in {_cached().parent}, "
+        "or give a local .pdparams, or a .safetensors with torchvision names, as weights."
+    )
+
+
+def _imagenet() -> Path:
+    """Paddle's own copy of the weights, downloaded when needed."""
+    # Paddle's downloader tries again for ever, so it is called only when it can succeed.
+    if not (_cached().exists() and hashlib.md5(_cached().read_bytes()).hexdigest() == MD5) and not reachable(URL):
+        state = "has another md5" if _cached().exists() else "not found"
+        raise MedcapError(f"{_cached()} {state}, and no network to download it. {_by_hand()}")
+    return Path(download.get_weights_path_from_url(URL, MD5))
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads a pickle of arrays, and refuses to call anything else: a weights file must not run code."""
+
+    ALLOWED = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer", "encode", "OrderedDict"}
+
+    def find_class(self, module: str, name: str):
+        if module.split(".")[0] in ("numpy", "_codecs", "collections") and name in self.ALLOWED:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it wants to call {module}.{name}")
+
+
+def _tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays by name, and the metadata, of a .safetensors or .pdparams file."""
+    from safetensors import SafetensorError, safe_open
+
+    require(path, "check the path of the weights")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "numpy") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        with path.open("rb") as file:
+            tensors = _Arrays(file, encoding="latin1").load()
+        # paddle.save of a network stores (name, array) pairs in some versions, and a table of names
+        tensors = {name: value[1] if isinstance(value, tuple) else value for name, value in tensors.items()}
+        return {name: value for name, value in tensors.items() if isinstance(value, np.ndarray)}, {}
+    except (SafetensorError, pickle.UnpicklingError, EOFError, AttributeError, ValueError, IndexError) as error:
+        raise MedcapError(f"{path} is not a readable weights file ({error}): fetch it again") from error
+
+
+def _from_torchvision(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Torchvision's names of a ResNet to Paddle's; what only training or classifying needs is dropped."""
+    return {
+        name.replace("running_mean", "_mean").replace("running_var", "_variance"): value
+        for name, value in tensors.items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+    }
+
+
+def _fill(network: nn.Layer, tensors: dict[str, np.ndarray], path: Path) -> None:
+    """Set every tensor of the network, and use every tensor of the file."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: value.shape for name, value in tensors.items()}
+    wrong = [name for name in wanted if name in found and found[name] != wanted[name]]
+    for what, names in (
+        ("lacks", sorted(wanted.keys() - found.keys())),
+        ("has unknown", sorted(found.keys() - wanted.keys())),
+        ("has other shapes for", wrong),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise MedcapError(f"{path} {what} {', '.join(names[:3])}{more}: it is not the network we build")
+    network.set_state_dict({name: value.astype(np.float32) for name, value in tensors.items()})
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+class Small(nn.Layer):
+    """ResNet-18, then a neck that knows where in the picture something is; left and right are different findings."""
+
+    def __init__(self, size: int, labels: int, dim: int = 512):
+        super().__init__()
+        cells = (-(-size // 32)) ** 2  # of the last grid
+        self.trunk = resnet18(num_classes=0, with_pool=False)  # [N, 512, S / 32, S / 32]
+        self.neck = nn.Sequential(
+            *(nn.Conv2D(512, 64, 1, bias_attr=False), nn.BatchNorm2D(64), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(64 * cells, dim, bias_attr=False), nn.BatchNorm1D(dim), nn.ReLU()),
+        )
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(dim, labels))
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return self.head(self.neck(self.trunk(images)))  # [N, L]
+
+
+def _random() -> nn.Layer:
+    """Two convolutions, pooled to a 4 x 4 grid: 256 numbers of order 1."""
+    network = nn.Sequential(
+        *(nn.Conv2D(3, 16, 7, 4, 3), nn.ReLU(), nn.Conv2D(16, 16, 5, 2, 2), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2D(4), nn.Flatten()),
+    )
+    rng = np.random.default_rng(0)  # not paddle.seed, which would change everybody's numbers
+    for layer in (network[0], network[2]):
+        fan_in = np.prod(layer.weight.shape[1:])
+        layer.weight.set_value(rng.normal(0, np.sqrt(2 / fan_in), layer.weight.shape).astype(np.float32))
+        layer.bias.set_value(np.zeros(layer.bias.shape, np.float32))
+    return network
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+# Collections count their seeds from 0 and draw patients below 2**32: ours lie above, so no phantom is seen twice.
+SEEDS = 2**40
+HELD_OUT = 1_000_000  # the first study of those that measure, far behind those that train
+DRAWABLE = tuple(name for name, kind in KINDS.items() if kind.label is not None)
+
+
+def phantoms(studies: int, first: int = 0, sampled: str = "both") -> tuple[Pairs, list[str]]:
+    """Frontal and lateral of each made-up study with the labels of the study, and the study of each picture.
+
+    Half the studies are like those of a phantom collection, half draw every labelled kind equally often, since an
+    encoder must also know what is rare; `sampled` can be "collection" for the first half's kind only.
+    """
+    from tqdm.auto import tqdm
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = [(index, sampled) for index in range(first, first + studies)]
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:  # a fork of Paddle's threads can hang
+        drawn = pool.map(_draw_study, jobs, chunksize=16)
+        pairs = [pair for pairs in tqdm(drawn, "drawing", studies, unit="study") for pair in pairs]
+    return pairs, [str(index) for index, _ in jobs for _ in range(2)]
+
+
+def _draw_study(job: tuple[int, str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    index, sampled = job
+    rng = np.random.default_rng([SEEDS, index])
+    even = sampled == "both" and index % 2
+    findings = sample_findings(rng, normal=0.1, kinds=DRAWABLE) if even else sample_findings(rng)
+    return [(draw(findings, view, SEEDS + index), label_vector(findings)) for view in ("frontal", "lateral")]
+
+
+def tagged(work_dir: str | Path, splits: Sequence[str], size: int) -> tuple[Pairs, list[str]]:
+    """Real images of these splits with the labels of their study's MeSH tags, and the study of each image.
+
+    Kept in memory, reduced to little more than `size`; images that cannot be read are left out and counted.
+    """
+    from tqdm.auto import tqdm
+
+    work_dir = Path(work_dir)
+    reports = read_table(work_dir / "reports.csv", ["study_id", "split", "mesh"], "run 01_reports.ipynb")
+    images = read_table(work_dir / "images.csv", ["study_id", "path"], "run 01_reports.ipynb")
+    table = images.merge(reports[reports["split"].isin(splits)], on="study_id")
+    pairs, study_ids = [], []
+    for path, mesh, study in tqdm(list(zip(table["path"], table["mesh"], table["study_id"], strict=True)), "reading"):
+        try:
+            pixels = image.read(path)
+        except MedcapError:
+            continue
+        reduced = Image.fromarray(pixels).reduce(max(1, max(pixels.shape) // size))
+        pairs.append((np.asarray(reduced), label_vector(from_mesh(mesh))))
+        study_ids.append(study)
+    if len(pairs) < len(table):
+        tqdm.write(f"{len(table) - len(pairs)} of {len(table)} images cannot be read and are left out")
+    return pairs, study_ids
+
+
+def augment(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another exposure of another position: shifted, scaled, turned a little, gamma, noise. Never mirrored."""
+    height, width = pixels.shape
+    scale, turn = rng.uniform(0.92, 1.08), rng.uniform(-0.05, 0.05)
+    a, b = np.cos(turn) / scale, np.sin(turn) / scale
+    x, y = width * (0.5 + rng.uniform(-0.05, 0.05)), height * (0.5 + rng.uniform(-0.05, 0.05))
+    matrix = (a, b, width / 2 - a * x - b * y, -b, a, height / 2 + b * x - a * y)
+    moved = Image.fromarray(pixels).transform(
+        (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+    )
+    tones = 255 * np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(rng.uniform(-0.3, 0.3)))
+    noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(0, 4))
+    return np.clip(tones[np.asarray(moved)] + noise, 0, 255).astype(np.uint8)
+
+
+def batches(
+    pairs: Pairs, size: int, batch_size: int, rng: np.random.Generator | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Images [B, 3, S, S] and targets [B, L]; shuffled and augmented when `rng` is given. Prepared one batch ahead."""
+    order = np.arange(len(pairs)) if rng is None else rng.permutation(len(pairs))
+    starts = range(0, len(order) if rng is None else len(order) - batch_size + 1, batch_size)
+
+    def prepare(start: int) -> list[np.ndarray]:
+        chosen = [pairs[i] for i in order[start : start + batch_size]]
+        pictures = [image.transform(augment(pixels, rng) if rng else pixels, size) for pixels, _ in chosen]
+        return [np.stack(pictures), np.stack([target for _, target in chosen])]
+
+    with ThreadPoolExecutor(1) as background:
+        coming = None
+        for start in starts:
+            ready, coming = coming, background.submit(prepare, start)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()
+
+
+def train(
+    pairs: Pairs,
+    held_out: Pairs | None = None,
+    labels: Sequence[str] = LABELS,
+    *,
+    size: int = 192,
+    epochs: int = 6,
+    batch_size: int = 16,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    out: str | Path | None = None,
+) -> tuple[Small, list[float]]:
+    """Multi-label training from scratch; the network and the loss of each epoch.
+
+    `out` is saved after every epoch, so that an interrupted training leaves an encoder behind.
+    """
+    from tqdm.auto import tqdm
+
+    if len(pairs) < batch_size:
+        raise MedcapError(f"{len(pairs)} images are fewer than a batch of {batch_size}: give more")
+    paddle.seed(seed)
+    network = Small(size, len(labels))
+    steps = epochs * (len(pairs) // batch_size)
+    cosine = paddle.optimizer.lr.CosineAnnealingDecay(learning_rate, steps)
+    schedule = paddle.optimizer.lr.LinearWarmup(cosine, max(1, steps // 20), learning_rate / 20, learning_rate)
+    optimizer = paddle.optimizer.AdamW(
+        schedule, parameters=network.parameters(), weight_decay=0.01, grad_clip=nn.ClipGradByGlobalNorm(5.0)
+    )
+    history = []
+    with tqdm(total=steps, desc="training", unit="step") as bar:
+        for epoch in range(epochs):
+            network.train()
+            losses = []
+            for pictures, targets in batches(pairs, size, batch_size, np.random.default_rng([seed, epoch])):
+                logits = network(paddle.to_tensor(pictures))
+                loss = F.binary_cross_entropy_with_logits(logits, paddle.to_tensor(targets))
+                loss.backward()
+                optimizer.step()
+                optimizer.clear_grad()
+                schedule.step()
+                losses.append(loss.item())
+                bar.update()
+                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
+            history.append(float(np.mean(losses)))
+            if held_out is not None:
+                _, logits, targets = outputs(network, held_out, size)
+                auc = areas(logits, targets, labels)
+                tqdm.write(f"epoch {epoch + 1}: loss {history[-1]:.4f}, mean AUC {np.mean(list(auc.values())):.4f}")
+            if out:
+                save(network, out, labels, size, seed=seed, images=len(pairs), epochs=epoch + 1)
+    return network, history
+
+
+def outputs(network: Small, pairs: Pairs, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features [N, D], logits [N, L] and targets [N, L] of every image."""
+    network.eval()
+    rows = []
+    with paddle.no_grad():
+        for pictures, targets in batches(pairs, size, 32):
+            features = network.neck(network.trunk(paddle.to_tensor(pictures)))
+            rows.append((features.numpy(), network.head(features).numpy(), targets))
+    return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+
+def save(network: Small, path: str | Path, labels: Sequence[str], size: int, **facts: object) -> None:
+    """The encoder as float16 safetensors, with what must be known to use and to judge it."""
+    from safetensors.numpy import save_file
+
+    tensors = {name: tensor.numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
+    described = {"labels": json.dumps(list(labels)), "image_size": str(size), **{k: str(v) for k, v in facts.items()}}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, described)
+
+
+# --- what the features know -------------------------------------------------------------------------------------------
+
+
+def areas(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], minimum: int = 5) -> dict[str, float]:
+    """AUC of every label that at least `minimum` rows have and as many have not."""
+    from sklearn.metrics import roc_auc_score
+
+    count = targets.sum(0)
+    enough = (count >= minimum) & (len(targets) - count >= minimum)
+    return {labels[k]: float(roc_auc_score(targets[:, k], scores[:, k])) for k in np.flatnonzero(enough)}
+
+
+def probe(
+    features: np.ndarray,
+    targets: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    labels: Sequence[str] = LABELS,
+    minimum: int = 5,
+) -> tuple[dict[str, float], list[str]]:
+    """How well a linear model reads each label: AUC on the test studies, and the labels with too few positives.
+
+    features [S, D] and targets [S, L], a row a study; `train` and `test` are masks [S].
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    enough = [k for k in range(len(labels)) if all(_both(targets[mask, k], minimum) for mask in (train, test))]
+    scores = np.zeros((int(test.sum()), len(labels)))
+    for k in enough:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        scores[:, k] = model.fit(features[train], targets[train, k]).decision_function(features[test])
+    auc = areas(scores[:, enough], targets[test][:, enough], [labels[k] for k in enough], minimum)
+    return auc, [label for label in labels if label not in auc]
+
+
+def _both(target: np.ndarray, minimum: int) -> bool:
+    return minimum <= target.sum() <= len(target) - minimum
+
+
+def by_study(features: np.ndarray, study_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """A row a study from rows of its views: their mean and their maximum, [S, 2D], and the study ids in order."""
+    ids = list(dict.fromkeys(study_ids))
+    rows = {study: [] for study in ids}
+    for study, row in zip(study_ids, features, strict=True):
+        rows[study].append(row)
+    return np.stack([np.concatenate([np.mean(rows[s], 0), np.max(rows[s], 0)]) for s in ids]), ids
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m medcap_paddle.encoder", description="Train the small encoder.")
+    parser.add_argument("--images", type=int, default=12_000, help="drawn to train on, two a study")
+    parser.add_argument("--work", metavar="WORK", help="train on the images and MeSH tags of 01's tables instead")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default=str(SHIPPED))
+    args = parser.parse_args()
+    try:
+        if args.work:
+            pairs, _ = tagged(args.work, ["train"], args.size)
+            unseen, study_ids = tagged(args.work, ["val"], args.size)
+        else:
+            pairs, _ = phantoms(args.images // 2)
+            unseen, study_ids = phantoms(1000, HELD_OUT, "collection")
+        network, _ = train(pairs, unseen, size=args.size, epochs=args.epochs, seed=args.seed, out=args.out)
+        auc, left_out = probe_network(network, unseen, study_ids, args.size)
+    except MedcapError as error:
+        raise SystemExit(str(error)) from None
+    for label, value in sorted(auc.items(), key=lambda item: item[1]):
+        print(f"{value:.3f}  {label}")
+    mean = np.mean(list(auc.values()))
+    print(f"{mean:.4f}  mean of {len(auc)} labels; too few positives: {', '.join(left_out) or 'none'}")
+    facts = {"seed": args.seed, "images": len(pairs), "epochs": args.epochs, "auc": f"{mean:.4f}"}
+    save(network, args.out, LABELS, args.size, **facts)
+
+
+def probe_network(
+    network: Small, pairs: Pairs, study_ids: Sequence[str], size: int
+) -> tuple[dict[str, float], list[str]]:
+    """`probe` by study, fitted on the first 60% of unseen studies and tested on the others."""
+    features, _, targets = outputs(network, pairs, size)
+    rows, ids = by_study(features, study_ids)
+    truth = dict(zip(study_ids, targets, strict=True))
+    train = np.arange(len(ids)) < 0.6 * len(ids)
+    return probe(rows, np.stack([truth[study] for study in ids]), train, ~train)
+
+
+if __name__ == "__main__":
+    main()
