@@ -62,6 +62,7 @@ ONLY = {
     "pleural effusion": ("There is no pneumothorax.", "No pneumothorax.", "No pneumothorax is identified."),
     "pneumothorax": ("There is no pleural effusion.", "No pleural effusion.", "No effusion is identified."),
 }
+VASCULARITY = "Pulmonary vascularity is normal."
 NO_ACUTE = ("No acute cardiopulmonary abnormality.", "No acute disease.", "No acute cardiopulmonary findings.")
 
 
@@ -75,16 +76,18 @@ class Phrases:
     impression: str
     places: tuple[str, ...] = ("",)
     grades: tuple[str, ...] = ("", "mild", "moderate", "severe")
+    sides: tuple[str, ...] = ("left", "right")
 
 
 _AIRSPACE = ("base", "upper lobe", "lower lobe", "middle lobe", "lingula", "base")
+_BOTH = ("left", "right", "left", "right", "bilateral")
 _SPOT = ("upper lobe", "lower lobe", "middle lobe", "lingula", "apex")
 PHRASES = {
     "cardiomegaly": Phrases("heart", 7, ("There is {severity} cardiomegaly.", "Heart size is {severely} enlarged.", "{severity} enlargement of the cardiac silhouette."), "{severity} cardiomegaly.", grades=("", "mild", "mild", "moderate", "severe")),
-    "tortuous aorta": Phrases("mediastinum", 5, ("The thoracic aorta is {severely} tortuous.", "{severity} tortuosity of the aorta.", "Aorta is {severely} ectatic and tortuous."), "{severity} tortuous aorta.", grades=("", "mild")),
+    "tortuous aorta": Phrases("mediastinum", 5, ("The thoracic aorta is {severely} tortuous.", "{severity} tortuosity of the aorta.", "Aorta is {severely} ectatic and tortuous."), "{severity} aortic tortuosity.", grades=("", "mild")),
     "aortic calcification": Phrases("mediastinum", 4, ("There is atherosclerotic calcification of the aortic arch.", "Atherosclerotic calcifications of the aorta.", "The aortic knob is calcified."), "Atherosclerosis.", grades=("",)),
     "mediastinal widening": Phrases("mediastinum", 1.5, ("The mediastinum is {severely} widened.", "{severity} prominence of the superior mediastinum.", "Widened mediastinal contour."), "{severity} mediastinal widening.", grades=("", "mild", "severe")),
-    "hilar enlargement": Phrases("mediastinum", 2, ("The {side} {hilum} prominent.", "{severity} enlargement of the {side} {hila}.", "Prominent {side} {hila}."), "Prominent {side} {hila}.", grades=("", "mild")),
+    "hilar enlargement": Phrases("mediastinum", 2, ("The {side} {hilum} prominent.", "{severity} enlargement of the {side} {hila}.", "Prominent {side} {hila}."), "Prominent {side} {hila}.", grades=("", "mild"), sides=_BOTH),
     "hiatal hernia": Phrases("mediastinum", 3, ("There is a~ {size} hiatal hernia.", "{size} retrocardiac hiatal hernia with air-fluid level.", "A~ {size} hiatal hernia is noted."), "{size} hiatal hernia.", grades=("", "mild", "severe")),
     "pulmonary congestion": Phrases("lungs", 3, ("There is {severity} pulmonary vascular congestion.", "Pulmonary vasculature is {severely} congested.", "{severity} vascular congestion."), "{severity} pulmonary vascular congestion.", grades=("", "mild", "moderate")),
     "pulmonary edema": Phrases("lungs", 2.5, ("There is {severity} interstitial pulmonary edema.", "{severity} perihilar haze and Kerley lines, consistent with edema.", "{severity} pulmonary edema is present."), "{severity} pulmonary edema."),
@@ -92,21 +95,21 @@ PHRASES = {
     "hyperinflation": Phrases("lungs", 5, ("The lungs are {severely} hyperexpanded.", "{severity} hyperinflation with flattened diaphragms.", "Lungs are {severely} hyperinflated."), "{severity} hyperinflation.", grades=("", "mild", "severe")),
     "emphysema": Phrases("lungs", 3, ("There are {severity} emphysematous changes.", "{severity} emphysema with hyperlucent lungs.", "Changes of {severity} emphysema are seen."), "{severity} emphysema.", grades=("", "severe")),
     "interstitial markings": Phrases("lungs", 3, ("The interstitial markings are {severely} increased.", "{severity} prominence of the interstitial markings.", "Diffuse {severity} interstitial prominence."), "{severity} interstitial prominence.", grades=("", "mild", "severe")),
-    "opacity": Phrases("lungs", 5, ("There is a~ {severity} {site} opacity.", "{severity} hazy opacity {where}.", "Opacity is seen {where}."), "{site} opacity.", _AIRSPACE, ("", "mild", "severe")),
-    "streaky opacity": Phrases("lungs", 2.5, ("There are {severity} streaky {site} opacities.", "Streaky opacities {where}.", "{severity} streaky opacity is seen {where}."), "Streaky {site} opacities.", ("base", "lower lobe", "middle lobe", "lingula"), ("", "mild")),
-    "patchy opacity": Phrases("lungs", 2, ("There are patchy {site} opacities.", "Patchy opacities {where}.", "Patchy opacity is seen {where}."), "Patchy {site} opacities.", _AIRSPACE, ("",)),
-    "airspace disease": Phrases("lungs", 3, ("There is {severity} {site} airspace disease.", "{severity} airspace disease {where}.", "Airspace disease is present {where}."), "{site} airspace disease.", _AIRSPACE, ("", "mild", "severe")),
-    "consolidation": Phrases("lungs", 3, ("There is {site} consolidation with air bronchograms.", "Dense consolidation {where}.", "Consolidation is present {where}."), "{site} pneumonia.", _AIRSPACE, ("",)),
-    "atelectasis": Phrases("lungs", 6, ("There is {severity} {site} atelectasis.", "{severity} bandlike atelectasis {where}.", "{severity} subsegmental atelectasis is seen {where}."), "{severity} {site} atelectasis.", ("base", "base", "base", "lower lobe", "middle lobe", "lingula"), ("", "mild")),
-    "scar": Phrases("lungs", 3, ("There is {severity} scarring {where}.", "{severity} {site} scarring.", "Linear scar {where}."), "{site} scarring.", ("base", "apex", "upper lobe", "lingula"), ("", "mild")),
+    "opacity": Phrases("lungs", 5, ("There is a~ {severity} {site} opacity.", "{severity} hazy opacity {where}.", "Opacity is seen {where}."), "{site} opacity.", _AIRSPACE, ("", "mild", "severe"), sides=_BOTH),
+    "streaky opacity": Phrases("lungs", 2.5, ("There are {severity} streaky {site} opacities.", "Streaky opacities {where}.", "{severity} streaky opacity is seen {where}."), "Streaky {site} opacities.", ("base", "lower lobe", "middle lobe", "lingula"), ("", "mild"), sides=_BOTH),
+    "patchy opacity": Phrases("lungs", 2, ("There are patchy {site} opacities.", "Patchy opacities {where}.", "Patchy opacity is seen {where}."), "Patchy {site} opacities.", _AIRSPACE, ("",), sides=_BOTH),
+    "airspace disease": Phrases("lungs", 3, ("There is {severity} {site} airspace disease.", "{severity} airspace disease {where}.", "Airspace disease is present {where}."), "{site} airspace disease.", _AIRSPACE, ("", "mild", "severe"), sides=_BOTH),
+    "consolidation": Phrases("lungs", 3, ("There is {site} consolidation with air bronchograms.", "Dense consolidation {where}.", "Consolidation is present {where}."), "{site} pneumonia.", _AIRSPACE, ("",), sides=_BOTH),
+    "atelectasis": Phrases("lungs", 6, ("There is {severity} {site} atelectasis.", "{severity} bandlike atelectasis {where}.", "{severity} subsegmental atelectasis is seen {where}."), "{severity} {site} atelectasis.", ("base", "base", "base", "lower lobe", "middle lobe", "lingula"), ("", "mild"), sides=_BOTH),
+    "scar": Phrases("lungs", 3, ("There is {severity} scarring {where}.", "{severity} {site} scarring.", "Linear scar {where}."), "{site} scarring.", ("base", "apex", "upper lobe", "lingula"), ("", "mild"), sides=_BOTH),
     "nodule": Phrases("lungs", 4, ("There is a~ {size} nodule {where}.", "{size} {site} pulmonary nodule.", "A~ {size} nodular density is seen {where}."), "{site} nodule, CT is recommended.", _SPOT, ("", "mild", "severe")),
     "mass": Phrases("lungs", 2, ("There is a~ {size} mass {where}.", "{size} {site} mass.", "A~ {size} mass is seen {where}."), "{site} mass, suspicious for malignancy.", ("upper lobe", "lower lobe", "hilum"), ("", "severe")),
     "calcified granuloma": Phrases("lungs", 6, ("There is a~ calcified granuloma {where}.", "Calcified {site} granuloma.", "Stable calcified granuloma {where}."), "Old granulomatous disease.", _SPOT, ("",)),
-    "calcified lymph nodes": Phrases("mediastinum", 3, ("Calcified {side} hilar lymph nodes are seen.", "Calcified {side} hilar nodes.", "There are {side} calcified hilar lymph nodes."), "Old granulomatous disease.", ("hilum",), ("",)),
-    "pleural effusion": Phrases("pleura", 6, ("There is a~ {size} {side} pleural {effusion}.", "{size} {side} pleural {effusion}.", "A~ {size} {side} {effusion} with blunting of the costophrenic angle."), "{size} {side} pleural {effusion}."),
-    "blunted costophrenic angle": Phrases("pleura", 3, ("There is blunting of the {side} costophrenic {angle}.", "Blunted {side} costophrenic {angle}.", "The {side} costophrenic {angle} {are} blunted."), "Blunted {side} costophrenic {angle}.", grades=("",)),
-    "pneumothorax": Phrases("pleura", 3, ("There is a~ {size} {side} pneumothorax.", "{size} {side} pneumothorax with visible pleural line.", "A~ {size} {side} apical pneumothorax is present."), "{size} {side} pneumothorax."),
-    "pleural thickening": Phrases("pleura", 2.5, ("There is {side} apical pleural thickening.", "{side} apical pleural thickening.", "Apical pleural thickening on the {side}."), "{side} apical pleural thickening.", ("apex",), ("",)),
+    "calcified lymph nodes": Phrases("mediastinum", 3, ("Calcified {side} hilar lymph nodes are seen.", "Calcified {side} hilar nodes.", "There are {side} calcified hilar lymph nodes."), "Old granulomatous disease.", ("hilum",), ("",), sides=_BOTH),
+    "pleural effusion": Phrases("pleura", 6, ("There is a~ {size} {side} pleural {effusion}.", "{size} {side} pleural {effusion}.", "A~ {size} {side} {effusion} with blunting of the costophrenic angle."), "{size} {side} pleural {effusion}.", sides=_BOTH),
+    "blunted costophrenic angle": Phrases("pleura", 3, ("There is blunting of the {side} costophrenic {angle}.", "Blunted {side} costophrenic {angle}.", "The {side} costophrenic {angle} {are} blunted."), "Blunted {side} costophrenic {angle}.", grades=("",), sides=_BOTH),
+    "pneumothorax": Phrases("pleura", 3, ("There is a~ {size} {side} pneumothorax.", "{size} {side} pneumothorax with visible pleural line.", "A~ {size} {side} apical pneumothorax is present."), "{size} {side} pneumothorax.", sides=_BOTH),
+    "pleural thickening": Phrases("pleura", 2.5, ("There is {side} apical pleural thickening.", "{side} apical pleural thickening.", "Apical pleural thickening on the {side}."), "{side} apical pleural thickening.", ("apex",), ("",), sides=_BOTH),
     "elevated diaphragm": Phrases("pleura", 3.5, ("There is {severity} elevation of the {side} hemidiaphragm.", "{severity} elevated {side} hemidiaphragm.", "The {side} hemidiaphragm is {severely} elevated."), "Elevated {side} hemidiaphragm.", grades=("", "mild")),
     "eventration": Phrases("pleura", 1.5, ("There is eventration of the {side} hemidiaphragm.", "Eventration of the {side} hemidiaphragm.", "The {side} hemidiaphragm is focally eventrated."), "{side} diaphragmatic eventration.", grades=("",)),
     "degenerative spine": Phrases("bones", 6, ("There are {severity} degenerative changes of the thoracic spine.", "{severity} degenerative changes in the spine.", "Spine shows {severity} degenerative change."), "", grades=("", "mild", "severe")),
@@ -114,20 +117,18 @@ PHRASES = {
     "scoliosis": Phrases("bones", 4, ("There is {severity} {dextro} of the thoracic spine.", "{severity} scoliosis, convex to the {side}.", "{severity} thoracic {dextro}."), "{severity} scoliosis.", grades=("", "mild", "severe")),
     "kyphosis": Phrases("bones", 2.5, ("There is {severity} thoracic kyphosis.", "{severity} kyphosis of the spine.", "{severity} exaggerated kyphosis."), "", grades=("", "severe")),
     "vertebral deformity": Phrases("bones", 2, ("There is {severity} wedging of a midthoracic vertebral body.", "{severity} compression deformity of a thoracic vertebra.", "{severity} thoracic compression deformity is seen."), "Thoracic compression deformity.", grades=("", "mild")),
-    "rib fracture": Phrases("bones", 2.5, ("There are displaced {side} rib fractures.", "Acute {side} rib fractures.", "Fractures of the {side} ribs are seen."), "{side} rib fractures.", grades=("",)),
-    "healed rib fracture": Phrases("bones", 2.5, ("There are old healed {side} rib fractures.", "Old {side} rib fractures.", "Healed fractures of the {side} ribs are noted."), "Old {side} rib fractures.", grades=("",)),
+    "rib fracture": Phrases("bones", 2.5, ("There are displaced {side} rib fractures.", "Acute {side} rib fractures.", "Fractures of the {side} ribs are seen."), "{side} rib fractures.", grades=("",), sides=_BOTH),
+    "healed rib fracture": Phrases("bones", 2.5, ("There are old healed {side} rib fractures.", "Old {side} rib fractures.", "Healed fractures of the {side} ribs are noted."), "Old {side} rib fractures.", grades=("",), sides=_BOTH),
     "pacemaker": Phrases("devices", 3, ("There is a~ {side} chest wall pacemaker with leads in the heart.", "{side} subclavian pacemaker in place.", "A~ {side}-sided pacemaker is noted."), "{side}-sided pacemaker.", grades=("",)),
     "central line": Phrases("devices", 4, ("There is a~ {side} central venous catheter with tip in the SVC.", "{side}-sided catheter with its tip in the SVC.", "A~ {side} central line terminates in the SVC."), "{side} central line in the SVC.", grades=("",)),
     "sternal wires": Phrases("devices", 3, ("Median sternotomy wires are present.", "Sternotomy wires are intact.", "Status post median sternotomy."), "", grades=("",)),
-    "surgical clips": Phrases("devices", 1.5, ("Surgical clips are seen in the right upper quadrant.", "Cholecystectomy clips.", "Clips project over the right upper abdomen."), "", ("abdomen",), ("",)),
+    "surgical clips": Phrases("devices", 1.5, ("Surgical clips are seen in the right upper quadrant.", "Cholecystectomy clips.", "Clips project over the right upper abdomen."), "", ("abdomen",), ("",), sides=("right",)),
     "tracheal tube": Phrases("devices", 1.5, ("An endotracheal tube is in place with tip above the carina.", "Endotracheal tube above the carina.", "The tip of the endotracheal tube is above the carina."), "Endotracheal tube in place.", grades=("",)),
 }  # fmt: skip
-BOTH_SIDES = 0.18  # how often a sided finding of lung or pleura is on both
-ONE_SIDED = {"pacemaker", "central line", "scoliosis", "eventration", "elevated diaphragm", "surgical clips", "mass", "nodule", "calcified granuloma"}
 # at most one of each set: they would deny each other, or be one finding told twice
 EXCLUSIVE = (
-    {"low lung volumes", "hyperinflation", "emphysema"},
-    {"elevated diaphragm", "hyperinflation", "emphysema", "eventration"},
+    {"low lung volumes", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm"},
+    {"elevated diaphragm", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm", "eventration"},
     {"pulmonary congestion", "pulmonary edema", "interstitial markings"},
     {"opacity", "streaky opacity", "patchy opacity", "airspace disease", "consolidation", "pulmonary edema"},
     {"pleural effusion", "blunted costophrenic angle"},
@@ -155,35 +156,31 @@ COMPARISONS = ("None.", "None available.", "XXXX.", "Two views of the chest date
 CAPTIONS = ("Xray Chest PA and Lateral", "Chest, 2 views, frontal and lateral", "PA and lateral chest x-XXXX dated XXXX. ", "CHEST 2V FRONTAL/LATERAL XXXX, XXXX XXXX PM ")
 
 
-def sample_findings(rng: np.random.Generator, normal: float = 0.3, kinds: Iterable[str] | None = None) -> list[Finding]:
+def sample_findings(rng: np.random.Generator, normal: float = 0.3, kinds: Iterable[str] = ()) -> list[Finding]:
     """Findings of one made-up patient: none, or one to four that do not contradict each other.
 
-    `kinds` defaults to those we have sentences for, drawn by weight; other kinds are drawn evenly.
+    Without `kinds` those we have sentences for, by their weights; given kinds come evenly, in every place.
     """
     if rng.random() < normal:
         return []
-    names = list(PHRASES if kinds is None else kinds)
-    weights = np.array([PHRASES[name].weight if kinds is None else 1.0 for name in names])
+    names = list(kinds) or list(PHRASES)
+    weights = np.array([1.0 if kinds else PHRASES[name].weight for name in names])
     count = int(rng.choice([1, 2, 3, 4], p=[0.40, 0.32, 0.18, 0.10]))
     out: list[Finding] = []
     for name in rng.choice(names, size=min(len(names), 12), replace=False, p=weights / weights.sum()):
         taken = {finding.name for finding in out}
         if len(out) < count and not any(name in group and taken & group for group in EXCLUSIVE):
-            out.append(_sample(str(name), rng))
+            out.append(sample_finding(str(name), rng, told=not kinds))
     return out
 
 
-def _sample(name: str, rng: np.random.Generator) -> Finding:
-    kind, phrases = KINDS[name], PHRASES.get(name)
-    place = str(rng.choice(phrases.places if phrases else ("", *kind.places)))
-    severity = str(rng.choice(phrases.grades if phrases else ("", "mild", "moderate", "severe")))
-    side = ""
-    if kind.side:
-        both = name not in ONE_SIDED and place not in IMPLIED_SIDE and rng.random() < BOTH_SIDES
-        side = IMPLIED_SIDE.get(place) or ("bilateral" if both else str(rng.choice(["left", "right"])))
-        if name == "surgical clips" and place == "abdomen":
-            side = "right"
-    return Finding(name, side, place, severity)
+def sample_finding(name: str, rng: np.random.Generator, told: bool = True) -> Finding:
+    """A finding of a kind with some side, place and severity; `told`: only such as we have sentences for."""
+    kind = KINDS[name]
+    phrases = PHRASES.get(name) if told else None
+    phrases = phrases or Phrases("", 0, (), "", places=("", *kind.places), sides=_BOTH)
+    place, severity, side = (str(rng.choice(choices)) for choices in (phrases.places, phrases.grades, phrases.sides))
+    return Finding(name, (IMPLIED_SIDE.get(place) or side) if kind.side else "", place, severity)
 
 
 def _fill(template: str, finding: Finding) -> str:
@@ -233,8 +230,8 @@ def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple
             sentences += [habit(ONLY[name]) for name in ONLY if name in names] or [habit(NORMAL[topic])]
             if "blunted costophrenic angle" in names:
                 sentences[-1] = habit(ONLY["pleural effusion"])
-        if topic == "heart" and topic not in {PHRASES[n].topic for n in names} and rng.random() < 0.15:
-            sentences.append("Pulmonary vascularity is normal." if not names & ABNORMAL_LUNGS else "")
+        if topic == "heart" and rng.random() < 0.15 and not names & ABNORMAL_LUNGS:
+            sentences.append(VASCULARITY)
     findings_text = " ".join(sentence for sentence in sentences if sentence)
     summary = [_fill(PHRASES[finding.name].impression, finding) for finding in findings if PHRASES[finding.name].impression]
     summary = list(dict.fromkeys(summary)) or [habit(NO_ACUTE)]
