@@ -40,6 +40,7 @@ from .radiograph import SIZE, draw
 # --- the language -----------------------------------------------------------------------------------------------------
 # Each reader has habits: an order of topics and a favourite among the phrasings of a sentence (the same index).
 
+READERS = (0.6, 0.25, 0.15)  # how much of the work each reader does
 ORDERS = (
     ("heart", "mediastinum", "lungs", "pleura", "bones", "devices"),
     ("lungs", "pleura", "heart", "mediastinum", "bones", "devices"),
@@ -156,7 +157,7 @@ COMPARISONS = ("None.", "None available.", "XXXX.", "Two views of the chest date
 CAPTIONS = ("Xray Chest PA and Lateral", "Chest, 2 views, frontal and lateral", "PA and lateral chest x-XXXX dated XXXX. ", "CHEST 2V FRONTAL/LATERAL XXXX, XXXX XXXX PM ")
 
 
-def sample_findings(rng: np.random.Generator, normal: float = 0.3, kinds: Iterable[str] = ()) -> list[Finding]:
+def sample_findings(rng: np.random.Generator, normal: float = 0.28, kinds: Iterable[str] = ()) -> list[Finding]:
     """Findings of one made-up patient: none, or one to four that do not contradict each other.
 
     Without `kinds` those we have sentences for, by their weights; given kinds come evenly, in every place.
@@ -214,10 +215,10 @@ def _fill(template: str, finding: Finding) -> str:
 def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple[str, str]:
     """FINDINGS and IMPRESSION of a report; kinds without sentences of ours are left unsaid."""
     findings = [finding for finding in findings if finding.name in PHRASES]
-    reader = int(rng.integers(len(ORDERS)))
+    reader = int(rng.choice(len(READERS), p=READERS))
 
     def habit(phrasings: tuple[str, ...]) -> str:
-        return phrasings[reader % len(phrasings) if rng.random() < 0.85 else int(rng.integers(len(phrasings)))]
+        return phrasings[reader % len(phrasings) if rng.random() < 0.9 else int(rng.integers(len(phrasings)))]
 
     names = {finding.name for finding in findings}
     sentences = []
