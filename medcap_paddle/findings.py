@@ -347,7 +347,9 @@ LABELS: tuple[str, ...] = tuple(
         label
         for name, kind in KINDS.items()
         if kind.label is not None
-        for label in ([f"{kind.label or name} {side}" for side in ("left", "right")] if kind.side else [kind.label or name])
+        for label in (
+            [f"{kind.label or name} {side}" for side in ("left", "right")] if kind.side else [kind.label or name]
+        )
     )
 ) + tuple(f"{zone} lung lesion {side}" for zone in ("upper", "middle", "lower") for side in ("left", "right"))
 _POSITION = {label: index for index, label in enumerate(LABELS)}
