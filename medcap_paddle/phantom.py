@@ -3,7 +3,7 @@
     folder/ecgen-radiology/*.xml       a report per study, Open-i schema, with the quirks of the real collection
     folder/NLMCXR_png/*.png            its radiographs
     folder/indiana_projections.csv     uid, filename, projection (Frontal or Lateral), as the Kaggle release has it
-    folder/phantom.json                what is made up ("reports", "images": "phantom" or "real") and from which settings
+    folder/phantom.json                "reports" and "images": "phantom" or "real", and the settings
 
 `make` invents everything; `redraw` keeps a real collection's reports and draws its images from their MeSH terms.
 Both are deterministic from the seed, whatever the number of processes.
@@ -20,7 +20,7 @@ import re
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -34,102 +34,37 @@ import numpy as np
 from . import findings as findings_room
 from . import radiograph
 from .files import MedcapError, atomic, read_json, require, write_json
-from .findings import IMPLIED_SIDE, KINDS, Finding, from_mesh, to_mesh
+from .findings import IMPLIED_SIDE, KINDS, SIZE_WORDS, Finding, from_mesh, to_mesh
 from .radiograph import SIZE, draw
 
 # --- the language -----------------------------------------------------------------------------------------------------
-# Each reader has habits: an order of topics and a favourite among the phrasings of a sentence (the same index).
-
-READERS = (0.6, 0.25, 0.15)  # how much of the work each reader does
-ORDERS = (
-    ("heart", "mediastinum", "lungs", "pleura", "bones", "devices"),
-    ("lungs", "pleura", "heart", "mediastinum", "bones", "devices"),
-    ("devices", "heart", "mediastinum", "pleura", "lungs", "bones"),
-)
-NORMAL = {
-    "heart": ("The heart is normal in size.", "Heart size within normal limits.", "Cardiac silhouette is normal."),
-    "mediastinum": ("The mediastinum is unremarkable.", "Normal mediastinal contours.", "Mediastinal contours are stable and normal."),
-    "lungs": ("The lungs are clear.", "The lungs are clear bilaterally.", "No focal airspace disease is seen."),
-    "pleura": (
-        "There is no pleural effusion or pneumothorax.",
-        "No pneumothorax or pleural effusion.",
-        "No effusion or pneumothorax is identified.",
-    ),
-    "bones": ("The osseous structures are intact.", "No acute bony abnormality.", "Visualized bones are unremarkable."),
-    "devices": ("", "", ""),
-}
-# what may still be said when a topic has a finding
-ONLY = {
-    "pleural effusion": ("There is no pneumothorax.", "No pneumothorax.", "No pneumothorax is identified."),
-    "pneumothorax": ("There is no pleural effusion.", "No pleural effusion.", "No effusion is identified."),
-}
-VASCULARITY = "Pulmonary vascularity is normal."
-NO_ACUTE = ("No acute cardiopulmonary abnormality.", "No acute disease.", "No acute cardiopulmonary findings.")
 
 
 @dataclass(frozen=True)
 class Phrases:
-    """How a kind of finding is reported. {site} is "left basilar", {where} is "at the left lung base"."""
+    """How a kind of finding is reported, and how it comes.
+
+    In a phrase {site} is "left basilar", {where} "at the left lung base", {severely} "mildly", {size} "small"; a~ is a
+    or an. Each reader prefers the phrase of his own position in `say`.
+    """
 
     topic: str
     weight: float  # how often it is drawn into a study
-    say: tuple[str, ...]
+    say: Sequence[str]
     impression: str
-    places: tuple[str, ...] = ("",)
-    grades: tuple[str, ...] = ("", "mild", "moderate", "severe")
-    sides: tuple[str, ...] = ("left", "right")
+    places: Sequence[str] = ("",)
+    grades: Sequence[str] = ("", "mild", "moderate", "severe")
+    sides: Sequence[str] = ("left", "right")
+    bilateral: float = 0.0  # how often it is on both
 
 
-_AIRSPACE = ("base", "upper lobe", "lower lobe", "middle lobe", "lingula", "base")
-_BOTH = ("left", "right", "left", "right", "bilateral")
-_SPOT = ("upper lobe", "lower lobe", "middle lobe", "lingula", "apex")
-PHRASES = {
-    "cardiomegaly": Phrases("heart", 7, ("There is {severity} cardiomegaly.", "Heart size is {severely} enlarged.", "{severity} enlargement of the cardiac silhouette."), "{severity} cardiomegaly.", grades=("", "mild", "mild", "moderate", "severe")),
-    "tortuous aorta": Phrases("mediastinum", 5, ("The thoracic aorta is {severely} tortuous.", "{severity} tortuosity of the aorta.", "Aorta is {severely} ectatic and tortuous."), "{severity} aortic tortuosity.", grades=("", "mild")),
-    "aortic calcification": Phrases("mediastinum", 4, ("There is atherosclerotic calcification of the aortic arch.", "Atherosclerotic calcifications of the aorta.", "The aortic knob is calcified."), "Atherosclerosis.", grades=("",)),
-    "mediastinal widening": Phrases("mediastinum", 1.5, ("The mediastinum is {severely} widened.", "{severity} prominence of the superior mediastinum.", "Widened mediastinal contour."), "{severity} mediastinal widening.", grades=("", "mild", "severe")),
-    "hilar enlargement": Phrases("mediastinum", 2, ("The {side} {hilum} prominent.", "{severity} enlargement of the {side} {hila}.", "Prominent {side} {hila}."), "Prominent {side} {hila}.", grades=("", "mild"), sides=_BOTH),
-    "hiatal hernia": Phrases("mediastinum", 3, ("There is a~ {size} hiatal hernia.", "{size} retrocardiac hiatal hernia with air-fluid level.", "A~ {size} hiatal hernia is noted."), "{size} hiatal hernia.", grades=("", "mild", "severe")),
-    "pulmonary congestion": Phrases("lungs", 3, ("There is {severity} pulmonary vascular congestion.", "Pulmonary vasculature is {severely} congested.", "{severity} vascular congestion."), "{severity} pulmonary vascular congestion.", grades=("", "mild", "moderate")),
-    "pulmonary edema": Phrases("lungs", 2.5, ("There is {severity} interstitial pulmonary edema.", "{severity} perihilar haze and Kerley lines, consistent with edema.", "{severity} pulmonary edema is present."), "{severity} pulmonary edema."),
-    "low lung volumes": Phrases("lungs", 6, ("The lung volumes are {severely} low.", "{severity} hypoinflation with crowding of the bronchovascular markings.", "Low lung volumes."), "Low lung volumes.", grades=("", "mild")),
-    "hyperinflation": Phrases("lungs", 5, ("The lungs are {severely} hyperexpanded.", "{severity} hyperinflation with flattened diaphragms.", "Lungs are {severely} hyperinflated."), "{severity} hyperinflation.", grades=("", "mild", "severe")),
-    "emphysema": Phrases("lungs", 3, ("There are {severity} emphysematous changes.", "{severity} emphysema with hyperlucent lungs.", "Changes of {severity} emphysema are seen."), "{severity} emphysema.", grades=("", "severe")),
-    "interstitial markings": Phrases("lungs", 3, ("The interstitial markings are {severely} increased.", "{severity} prominence of the interstitial markings.", "Diffuse {severity} interstitial prominence."), "{severity} interstitial prominence.", grades=("", "mild", "severe")),
-    "opacity": Phrases("lungs", 5, ("There is a~ {severity} {site} opacity.", "{severity} hazy opacity {where}.", "Opacity is seen {where}."), "{site} opacity.", _AIRSPACE, ("", "mild", "severe"), sides=_BOTH),
-    "streaky opacity": Phrases("lungs", 2.5, ("There are {severity} streaky {site} opacities.", "Streaky opacities {where}.", "{severity} streaky opacity is seen {where}."), "Streaky {site} opacities.", ("base", "lower lobe", "middle lobe", "lingula"), ("", "mild"), sides=_BOTH),
-    "patchy opacity": Phrases("lungs", 2, ("There are patchy {site} opacities.", "Patchy opacities {where}.", "Patchy opacity is seen {where}."), "Patchy {site} opacities.", _AIRSPACE, ("",), sides=_BOTH),
-    "airspace disease": Phrases("lungs", 3, ("There is {severity} {site} airspace disease.", "{severity} airspace disease {where}.", "Airspace disease is present {where}."), "{site} airspace disease.", _AIRSPACE, ("", "mild", "severe"), sides=_BOTH),
-    "consolidation": Phrases("lungs", 3, ("There is {site} consolidation with air bronchograms.", "Dense consolidation {where}.", "Consolidation is present {where}."), "{site} pneumonia.", _AIRSPACE, ("",), sides=_BOTH),
-    "atelectasis": Phrases("lungs", 6, ("There is {severity} {site} atelectasis.", "{severity} bandlike atelectasis {where}.", "{severity} subsegmental atelectasis is seen {where}."), "{severity} {site} atelectasis.", ("base", "base", "base", "lower lobe", "middle lobe", "lingula"), ("", "mild"), sides=_BOTH),
-    "scar": Phrases("lungs", 3, ("There is {severity} scarring {where}.", "{severity} {site} scarring.", "Linear scar {where}."), "{site} scarring.", ("base", "apex", "upper lobe", "lingula"), ("", "mild"), sides=_BOTH),
-    "nodule": Phrases("lungs", 4, ("There is a~ {size} nodule {where}.", "{size} {site} pulmonary nodule.", "A~ {size} nodular density is seen {where}."), "{site} nodule, CT is recommended.", _SPOT, ("", "mild", "severe")),
-    "mass": Phrases("lungs", 2, ("There is a~ {size} mass {where}.", "{size} {site} mass.", "A~ {size} mass is seen {where}."), "{site} mass, suspicious for malignancy.", ("upper lobe", "lower lobe", "hilum"), ("", "severe")),
-    "calcified granuloma": Phrases("lungs", 6, ("There is a~ calcified granuloma {where}.", "Calcified {site} granuloma.", "Stable calcified granuloma {where}."), "Old granulomatous disease.", _SPOT, ("",)),
-    "calcified lymph nodes": Phrases("mediastinum", 3, ("Calcified {side} hilar lymph nodes are seen.", "Calcified {side} hilar nodes.", "There are {side} calcified hilar lymph nodes."), "Old granulomatous disease.", ("hilum",), ("",), sides=_BOTH),
-    "pleural effusion": Phrases("pleura", 6, ("There is a~ {size} {side} pleural {effusion}.", "{size} {side} pleural {effusion}.", "A~ {size} {side} {effusion} with blunting of the costophrenic angle."), "{size} {side} pleural {effusion}.", sides=_BOTH),
-    "blunted costophrenic angle": Phrases("pleura", 3, ("There is blunting of the {side} costophrenic {angle}.", "Blunted {side} costophrenic {angle}.", "The {side} costophrenic {angle} {are} blunted."), "Blunted {side} costophrenic {angle}.", grades=("",), sides=_BOTH),
-    "pneumothorax": Phrases("pleura", 3, ("There is a~ {size} {side} pneumothorax.", "{size} {side} pneumothorax with visible pleural line.", "A~ {size} {side} apical pneumothorax is present."), "{size} {side} pneumothorax.", sides=_BOTH),
-    "pleural thickening": Phrases("pleura", 2.5, ("There is {side} apical pleural thickening.", "{side} apical pleural thickening.", "Apical pleural thickening on the {side}."), "{side} apical pleural thickening.", ("apex",), ("",), sides=_BOTH),
-    "elevated diaphragm": Phrases("pleura", 3.5, ("There is {severity} elevation of the {side} hemidiaphragm.", "{severity} elevated {side} hemidiaphragm.", "The {side} hemidiaphragm is {severely} elevated."), "Elevated {side} hemidiaphragm.", grades=("", "mild")),
-    "eventration": Phrases("pleura", 1.5, ("There is eventration of the {side} hemidiaphragm.", "Eventration of the {side} hemidiaphragm.", "The {side} hemidiaphragm is focally eventrated."), "{side} diaphragmatic eventration.", grades=("",)),
-    "degenerative spine": Phrases("bones", 6, ("There are {severity} degenerative changes of the thoracic spine.", "{severity} degenerative changes in the spine.", "Spine shows {severity} degenerative change."), "", grades=("", "mild", "severe")),
-    "osteophytes": Phrases("bones", 2.5, ("There are osteophytes along the thoracic spine.", "Thoracic spine osteophytes.", "Bridging osteophytes of the thoracic vertebrae."), "", grades=("",)),
-    "scoliosis": Phrases("bones", 4, ("There is {severity} {dextro} of the thoracic spine.", "{severity} scoliosis, convex to the {side}.", "{severity} thoracic {dextro}."), "{severity} scoliosis.", grades=("", "mild", "severe")),
-    "kyphosis": Phrases("bones", 2.5, ("There is {severity} thoracic kyphosis.", "{severity} kyphosis of the spine.", "{severity} exaggerated kyphosis."), "", grades=("", "severe")),
-    "vertebral deformity": Phrases("bones", 2, ("There is {severity} wedging of a midthoracic vertebral body.", "{severity} compression deformity of a thoracic vertebra.", "{severity} thoracic compression deformity is seen."), "Thoracic compression deformity.", grades=("", "mild")),
-    "rib fracture": Phrases("bones", 2.5, ("There are displaced {side} rib fractures.", "Acute {side} rib fractures.", "Fractures of the {side} ribs are seen."), "{side} rib fractures.", grades=("",), sides=_BOTH),
-    "healed rib fracture": Phrases("bones", 2.5, ("There are old healed {side} rib fractures.", "Old {side} rib fractures.", "Healed fractures of the {side} ribs are noted."), "Old {side} rib fractures.", grades=("",), sides=_BOTH),
-    "pacemaker": Phrases("devices", 3, ("There is a~ {side} chest wall pacemaker with leads in the heart.", "{side} subclavian pacemaker in place.", "A~ {side}-sided pacemaker is noted."), "{side}-sided pacemaker.", grades=("",)),
-    "central line": Phrases("devices", 4, ("There is a~ {side} central venous catheter with tip in the SVC.", "{side}-sided catheter with its tip in the SVC.", "A~ {side} central line terminates in the SVC."), "{side} central line in the SVC.", grades=("",)),
-    "sternal wires": Phrases("devices", 3, ("Median sternotomy wires are present.", "Sternotomy wires are intact.", "Status post median sternotomy."), "", grades=("",)),
-    "surgical clips": Phrases("devices", 1.5, ("Surgical clips are seen in the right upper quadrant.", "Cholecystectomy clips.", "Clips project over the right upper abdomen."), "", ("abdomen",), ("",), sides=("right",)),
-    "tracheal tube": Phrases("devices", 1.5, ("An endotracheal tube is in place with tip above the carina.", "Endotracheal tube above the carina.", "The tip of the endotracheal tube is above the carina."), "Endotracheal tube in place.", grades=("",)),
-}  # fmt: skip
+LANGUAGE = read_json(Path(__file__).with_name("phrases.json"), "it belongs to the package")
+PHRASES = {name: Phrases(**entry) for name, entry in LANGUAGE["findings"].items()}
+HABIT = 0.9  # how often a reader takes his own phrase
 # at most one of each set: they would deny each other, or be one finding told twice
 EXCLUSIVE = (
     {"low lung volumes", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm"},
-    {"elevated diaphragm", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm", "eventration"},
+    {"elevated diaphragm", "eventration", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm"},
     {"pulmonary congestion", "pulmonary edema", "interstitial markings"},
     {"opacity", "streaky opacity", "patchy opacity", "airspace disease", "consolidation", "pulmonary edema"},
     {"pleural effusion", "blunted costophrenic angle"},
@@ -141,20 +76,6 @@ EXCLUSIVE = (
     {"nodule", "mass", "calcified granuloma"},
     {"pacemaker", "central line"},
 )
-ABNORMAL_LUNGS = {name for name, phrases in PHRASES.items() if phrases.topic == "lungs"}
-PLACE_WORDS = {  # place -> adjective, where for one side, where for both
-    "": ("", "in the {side} lung", "in both lungs"),
-    "base": ("basilar", "at the {side} lung base", "at both lung bases"),
-    "apex": ("apical", "in the {side} lung apex", "in both lung apices"),
-    "upper lobe": ("upper lobe", "in the {side} upper lobe", "in both upper lobes"),
-    "lower lobe": ("lower lobe", "in the {side} lower lobe", "in both lower lobes"),
-    "middle lobe": ("middle lobe", "in the right middle lobe", "in the right middle lobe"),
-    "lingula": ("lingular", "in the lingula", "in the lingula"),
-    "hilum": ("perihilar", "in the {side} perihilar region", "in both perihilar regions"),
-}
-INDICATIONS = ("Chest pain.", "Shortness of breath.", "Cough and fever.", "Preoperative evaluation.", "XXXX-year-old with dyspnea.", "Positive PPD.", "Follow up.", "XXXX.")
-COMPARISONS = ("None.", "None available.", "XXXX.", "Two views of the chest dated XXXX.", "Chest radiographs XXXX, XXXX.")
-CAPTIONS = ("Xray Chest PA and Lateral", "Chest, 2 views, frontal and lateral", "PA and lateral chest x-XXXX dated XXXX. ", "CHEST 2V FRONTAL/LATERAL XXXX, XXXX XXXX PM ")
 
 
 def sample_findings(rng: np.random.Generator, normal: float = 0.28, kinds: Iterable[str] = ()) -> list[Finding]:
@@ -176,68 +97,67 @@ def sample_findings(rng: np.random.Generator, normal: float = 0.28, kinds: Itera
 
 
 def sample_finding(name: str, rng: np.random.Generator, told: bool = True) -> Finding:
-    """A finding of a kind with some side, place and severity; `told`: only such as we have sentences for."""
+    """A finding of a kind with some side, place and severity; `told`: only such as we have phrases for."""
     kind = KINDS[name]
     phrases = PHRASES.get(name) if told else None
-    phrases = phrases or Phrases("", 0, (), "", places=("", *kind.places), sides=_BOTH)
+    phrases = phrases or Phrases("", 0, (), "", places=("", *kind.places), bilateral=0.2)
     place, severity, side = (str(rng.choice(choices)) for choices in (phrases.places, phrases.grades, phrases.sides))
+    if rng.random() < phrases.bilateral:
+        side = "bilateral"
     return Finding(name, (IMPLIED_SIDE.get(place) or side) if kind.side else "", place, severity)
 
 
-def _fill(template: str, finding: Finding) -> str:
-    """A sentence from a template: words for side, place and severity; a~ becomes a or an."""
+def _fill(phrase: str, finding: Finding) -> str:
+    """The sentence of a finding: its side, place and severity put into a phrase."""
     both = finding.side == "bilateral"
-    adjective, one, two = PLACE_WORDS.get(finding.place, PLACE_WORDS[""])
-    site = f"{finding.side} {adjective}" if finding.place != "lingula" else adjective
-    words = {
-        "side": finding.side,
-        "site": "bibasilar" if both and finding.place == "base" else "biapical" if both and finding.place == "apex" else site,
-        "where": (two if both else one).format(side=finding.side),
-        "severity": finding.severity,
-        "severely": {"": "", "mild": "mildly", "moderate": "moderately", "severe": "severely", "borderline": "borderline"}[finding.severity],
-        "size": {"mild": "small", "severe": "large"}.get(finding.severity, finding.severity),
-        "effusion": "effusions" if both else "effusion",
-        "angle": "angles" if both else "angle",
-        "are": "are" if both else "is",
-        "hilum": "hila are" if both else "hilum is",
-        "hila": "hila" if both else "hilum",
-        "dextro": "dextroscoliosis" if finding.side == "right" else "levoscoliosis",
-    }
-    text = " ".join(template.format(**words).split())
-    if both:
-        text = re.sub(r"\b[Aa]~ ?", "", text).replace("There is bilateral pleural effusions", "There are bilateral pleural effusions")
-        text = re.sub(r"^There is (\w* ?bilateral pleural effusions)", r"There are \1", text)
-    text = re.sub(r"\b([Aa])~ (?=[aeiouAEIOU])", r"\1n ", text)
-    text = re.sub(r"\b([Aa])~", r"\1", text)
+    adjective, one, two = LANGUAGE["places"].get(finding.place, LANGUAGE["places"][""])
+    site = adjective if finding.place == "lingula" else f"{finding.side} {adjective}"
+    text = phrase.format(
+        side=finding.side,
+        site={"base": "bibasilar", "apex": "biapical"}.get(finding.place, site) if both else site,
+        where=(two if both else one).format(side=finding.side),
+        severity=finding.severity,
+        severely=finding.severity and finding.severity + "ly",
+        size=SIZE_WORDS.get(finding.severity, finding.severity),
+        effusion="effusions" if both else "effusion",
+        angle="angles" if both else "angle",
+        are="are" if both else "is",
+        hila="hila" if both else "hilum",
+        curve="dextroscoliosis" if finding.side == "right" else "levoscoliosis",
+    )
+    text = " ".join(text.split())
+    if both:  # several have no article
+        text = re.sub(r"\b[Aa]~ ", "", text)
+        text = re.sub(r"^There is (\w+ )?(?=bilateral pleural effusions)", r"There are \1", text)
+    text = re.sub(r"\b([Aa])~(?= [aeiou])", r"\1n", text).replace("~", "")
     return text[:1].upper() + text[1:]
 
 
 def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple[str, str]:
-    """FINDINGS and IMPRESSION of a report; kinds without sentences of ours are left unsaid."""
+    """FINDINGS and IMPRESSION of a report; kinds we have no phrases for are left unsaid."""
     findings = [finding for finding in findings if finding.name in PHRASES]
-    reader = int(rng.choice(len(READERS), p=READERS))
+    readers = LANGUAGE["readers"]
+    reader = int(rng.choice(len(readers), p=[reader["share"] for reader in readers]))
 
-    def habit(phrasings: tuple[str, ...]) -> str:
-        return phrasings[reader % len(phrasings) if rng.random() < 0.9 else int(rng.integers(len(phrasings)))]
+    def prefer(phrases: Sequence[str]) -> str:
+        return phrases[reader if rng.random() < HABIT else int(rng.integers(len(phrases)))]
 
     names = {finding.name for finding in findings}
     sentences = []
-    for topic in ORDERS[reader]:
+    for topic in readers[reader]["order"]:
         here = [finding for finding in findings if PHRASES[finding.name].topic == topic]
-        sentences += [_fill(habit(PHRASES[finding.name].say), finding) for finding in here]
-        if not here:
-            sentences.append(habit(NORMAL[topic]))
-        elif topic == "pleura":
-            sentences += [habit(ONLY[name]) for name in ONLY if name in names] or [habit(NORMAL[topic])]
-            if "blunted costophrenic angle" in names:
-                sentences[-1] = habit(ONLY["pleural effusion"])
-        if topic == "heart" and rng.random() < 0.15 and not names & ABNORMAL_LUNGS:
-            sentences.append(VASCULARITY)
-    findings_text = " ".join(sentence for sentence in sentences if sentence)
-    summary = [_fill(PHRASES[finding.name].impression, finding) for finding in findings if PHRASES[finding.name].impression]
-    summary = list(dict.fromkeys(summary)) or [habit(NO_ACUTE)]
-    impression = " ".join(f"{i}. {text}" for i, text in enumerate(summary, 1)) if len(summary) > 1 else summary[0]
-    return findings_text, impression
+        sentences += [_fill(prefer(PHRASES[finding.name].say), finding) for finding in here]
+        if topic == "pleura":  # what is left of "no effusion or pneumothorax"
+            left = [phrases for name, phrases in LANGUAGE["denied"].items() if name in names]
+            sentences += [prefer(phrases) for phrases in left or [LANGUAGE["normal"][topic]]]
+        elif not here and topic in LANGUAGE["normal"]:
+            sentences.append(prefer(LANGUAGE["normal"][topic]))
+        if topic == "heart" and rng.random() < 0.15 and not any(PHRASES[name].topic == "lungs" for name in names):
+            sentences.append(LANGUAGE["vascularity"])
+    summary = [_fill(PHRASES[finding.name].impression, finding) for finding in findings]
+    summary = list(dict.fromkeys(text for text in summary if text)) or [prefer(LANGUAGE["no_acute"])]
+    numbered = [f"{i}. {text}" for i, text in enumerate(summary, 1)] if len(summary) > 1 else summary
+    return " ".join(sentences), " ".join(numbered)
 
 
 # --- studies ----------------------------------------------------------------------------------------------------------
@@ -272,16 +192,33 @@ def _plan_study(index: int, seed: int) -> Study:
     if rng.random() < 0.03:
         text = ""
     sections = {
-        "COMPARISON": str(rng.choice(COMPARISONS)),
-        "INDICATION": str(rng.choice(INDICATIONS)),
+        "COMPARISON": str(rng.choice(LANGUAGE["comparison"])),
+        "INDICATION": str(rng.choice(LANGUAGE["indication"])),
         "FINDINGS": text,
         "IMPRESSION": impression,
     }
-    views = [(), ("frontal",), ("frontal", "lateral"), ("frontal", "lateral", "lateral"), ("frontal", "frontal", "lateral", "lateral")]
+    views = [
+        (),
+        ("frontal",),
+        ("frontal", "lateral"),
+        ("frontal", "lateral", "lateral"),
+        ("frontal", "frontal", "lateral", "lateral"),
+    ]
     chosen = views[int(rng.choice(len(views), p=[0.02, 0.10, 0.80, 0.05, 0.03]))]
     serial = f"PH{index}_IM-{index % 10000:04d}"
-    images = [(f"{serial}-{1000 * (1 + (view == 'lateral')) + chosen[: k + 1].count(view)}", view) for k, view in enumerate(chosen)]
-    return Study(f"PH{index}", str(index), findings, sections, str(rng.choice(CAPTIONS)), int(rng.integers(2**31)), images)
+    images = [
+        (f"{serial}-{1000 * (1 + (view == 'lateral')) + chosen[: k + 1].count(view)}", view)
+        for k, view in enumerate(chosen)
+    ]
+    return Study(
+        f"PH{index}",
+        str(index),
+        findings,
+        sections,
+        str(rng.choice(LANGUAGE["caption"])),
+        int(rng.integers(2**31)),
+        images,
+    )
 
 
 def _deidentify(text: str, rng: np.random.Generator) -> str:
@@ -307,7 +244,9 @@ def write_xml(study: Study, path: Path) -> None:
     add(root, "IUXRId", id=study.number)
     add(root, "licenseType", "open-access")
     add(root, "licenseURL", "http://www.apache.org/licenses/LICENSE-2.0")
-    article = add(add(root, "MedlineCitation", Owner="medcap_paddle", Status="phantom"), "Article", PubModel="Electronic")
+    article = add(
+        add(root, "MedlineCitation", Owner="medcap_paddle", Status="phantom"), "Article", PubModel="Electronic"
+    )
     add(article, "ArticleTitle", "medcap_paddle phantom collection")
     abstract = add(article, "Abstract")
     for label, text in study.sections.items():
@@ -333,13 +272,23 @@ def write_xml(study: Study, path: Path) -> None:
 def make(folder: str | Path, studies: int = 1600, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
     """Make a phantom collection; does nothing when the folder already holds the same one."""
     folder = Path(folder)
-    about = {"reports": "phantom", "images": "phantom", "seed": seed, "studies": studies, "size": size, "drawn_by": _version()}
+    about = {
+        "reports": "phantom",
+        "images": "phantom",
+        "seed": seed,
+        "studies": studies,
+        "size": size,
+        "drawn_by": _version(),
+    }
     if not _begin(folder, about):
         return folder
     planned = plan(studies, seed)
     for study in planned:
         write_xml(study, folder / "ecgen-radiology" / f"{study.number}.xml")
-    with atomic(folder / "indiana_projections.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic(folder / "indiana_projections.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["uid", "filename", "projection"])
         writer.writerows((s.number, f"{image}.png", view.title()) for s in planned for image, view in s.images)
@@ -353,11 +302,21 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
     from defusedxml.common import DefusedXmlException
 
     source, folder = Path(source), Path(folder)
-    reports = require(source / "ecgen-radiology", "give the folder that holds the Open-i reports (ecgen-radiology/*.xml)")
+    reports = require(
+        source / "ecgen-radiology", "give the folder that holds the Open-i reports (ecgen-radiology/*.xml)"
+    )
     paths = sorted(reports.glob("*.xml"))
     if not paths:
         raise MedcapError(f"{reports} has no XML reports: give the folder of an Open-i collection")
-    about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(paths), "size": size, "source": str(source.resolve()), "drawn_by": _version()}
+    about = {
+        "reports": "real",
+        "images": "phantom",
+        "seed": seed,
+        "studies": len(paths),
+        "size": size,
+        "source": str(source.resolve()),
+        "drawn_by": _version(),
+    }
     if not _begin(folder, about):
         return folder
     for path in paths:
@@ -388,13 +347,18 @@ def _projections(path: Path) -> dict[str, str]:
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = [(row.get("filename") or "", (row.get("projection") or "").lower()) for row in csv.DictReader(file)]
-    return {"CXR" + name.removesuffix(".png").removesuffix(".dcm"): view for name, view in rows if view in ("frontal", "lateral")}
+    return {
+        "CXR" + name.removesuffix(".png").removesuffix(".dcm"): view
+        for name, view in rows
+        if view in ("frontal", "lateral")
+    }
 
 
 def _version() -> str:
     """A fingerprint of what draws and writes, so that a newer version does not keep an older one's pictures."""
-    sources = [Path(room).read_text(encoding="utf-8") for room in (findings_room.__file__, radiograph.__file__, __file__)]
-    return f"{zlib.crc32(''.join(sources).encode()):08x}"
+    sources = [Path(room) for room in (findings_room.__file__, radiograph.__file__, __file__)]
+    sources.append(Path(__file__).with_name("phrases.json"))
+    return f"{zlib.crc32(''.join(path.read_text(encoding='utf-8') for path in sources).encode()):08x}"
 
 
 def _begin(folder: Path, about: dict) -> bool:
@@ -439,7 +403,9 @@ def _draw_all(folder: Path, studies: list[tuple], size: int, workers: int | None
     from tqdm.auto import tqdm
 
     jobs = [(folder, findings, images, patient, size) for findings, images, patient in studies]
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
+    workers = (
+        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
+    )
     with tqdm(total=sum(len(job[2]) for job in jobs), desc="drawing", unit="image") as bar:
         if workers > 1 and len(jobs) > 16:
             try:
@@ -460,7 +426,9 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=SIZE)
-    parser.add_argument("--redraw", metavar="SOURCE", help="keep the reports of this collection, draw its images from MeSH")
+    parser.add_argument(
+        "--redraw", metavar="SOURCE", help="keep the reports of this collection, draw its images from MeSH"
+    )
     args = parser.parse_args()
     try:
         if args.redraw:
