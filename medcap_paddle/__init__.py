@@ -2,8 +2,8 @@
 
 Rooms, in the order the data flows (each imports only from those before it):
 
-    files  config  findings  radiograph  phantom  reports  image  encoder  features
-    vocab  dataset  model  train  beam_search  generate  baselines  evaluate  show
+    files  config  findings  radiograph  phantom  archive  reports  image  encoder  features
+    vocab  dataset  model  train  beam_search  generate  evaluate  baselines  labels  show
 
 Importing the package loads no library; it only prepares the process for Paddle, which reads these
 variables once, while it is being imported:

@@ -31,12 +31,14 @@ class Config:
     hidden: int = 512
     layers: int = 1
     dropout: float = 0.5
+    remind: bool = True  # add the image to every word, not only before the first
     # training
     batch_size: int = 32
-    epochs: int = 40
-    learning_rate: float = 1e-3
+    epochs: int = 20
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or "constant"
     clip: float = 5.0  # global gradient norm
-    patience: int = 5  # epochs without a better validation perplexity before stopping
+    patience: int = 4  # epochs without a better validation perplexity before stopping
     loss_on_padding: bool = False
     # generation
     beam_size: int = 3
@@ -44,6 +46,13 @@ class Config:
     length_penalty: float = 0.0
     no_repeat_ngram: int = 0
     ban_unk: bool = True
+
+    @classmethod
+    def of(cls, run: str, quick: bool = False) -> Config:
+        """The settings a notebook starts from: `original()` for a run of that name; `quick` trains a tiny model."""
+        if run == "original":
+            return cls.original(epochs=2) if quick else cls.original()
+        return cls.tiny() if quick else cls()
 
     @classmethod
     def tiny(cls, **changes) -> Config:
@@ -55,14 +64,16 @@ class Config:
             cls(
                 split="8:2",
                 cleaning="original",
-                encoder="resnet101",
                 views="first",
                 layers=32,
                 dropout=0.0,
+                remind=False,
                 min_freq=1,
+                learning_rate=1e-3,
+                schedule="constant",
                 loss_on_padding=True,
-                patience=1000,
-            ),
+                ban_unk=False,
+            ),  # fmt: skip
             **changes,
         )
 

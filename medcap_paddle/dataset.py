@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import features as feature_file
-from .files import MedcapError, read_table
+from .files import MedcapError, read_json, read_table
 from .vocab import encode
 
 if TYPE_CHECKING:
@@ -58,6 +58,16 @@ class Studies:
         groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         for i in range(len(groups)) if rng is None else rng.permutation(len(groups)):
             yield self.batch(groups[i])
+
+
+def has(work_dir: str | Path, split: str) -> bool:
+    """Whether the collection has studies of that split."""
+    return bool(read_json(Path(work_dir) / "collection.json", "run 01_reports.ipynb")["studies"].get(split))
+
+
+def reported_split(work_dir: str | Path) -> str:
+    """The split that figures are reported on: test, or val where the collection has no test studies."""
+    return "test" if has(work_dir, "test") else "val"
 
 
 def pad_features(features: list[np.ndarray]) -> np.ndarray:

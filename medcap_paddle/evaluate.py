@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import MedcapError, read_json, read_table, write_json
+from .files import MedcapError, read_table, write_json
 from .reports import clean
 
 if TYPE_CHECKING:
@@ -144,12 +144,47 @@ def evaluate_run(run_dir: str | Path, split: str, vocab: Container[str] | None, 
     return metrics
 
 
-def compare(runs_dir: str | Path) -> pd.DataFrame:
-    """One row per evaluated run below `runs_dir`, best CIDEr first; a dash where a run has no such figure."""
+HEADINGS = {
+    **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "perplexity": "perplexity",
+    "sentence_bleu": "sentence BLEU",
+    "different_reports": "different reports",
+}
+
+
+def compare(metrics: dict[str, dict]) -> pd.DataFrame:
+    """One row per run, best CIDEr first, from {run: metrics.json}; a run without a figure has a dash there."""
     import pandas as pd
 
     rows = {}
-    for path in sorted(Path(runs_dir).glob("*/metrics.json")):
-        metrics = read_json(path, "run 06_evaluate.ipynb")
-        rows[path.parent.name] = {name: figure["value"] for name, figure in metrics["figures"].items()}
-    return pd.DataFrame.from_dict(rows, orient="index").sort_values("cider", ascending=False)
+    ordered = sorted(metrics, key=lambda run: -metrics[run]["figures"]["cider"]["value"])
+    for run in ordered:
+        values = {name: figure["value"] for name, figure in metrics[run]["figures"].items()}
+        rows[run] = {
+            heading: "-"
+            if name not in values
+            else f"{values[name]:.0f}"
+            if name == "different_reports"
+            else f"{values[name]:.3f}"
+            for name, heading in HEADINGS.items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def as_text(table: pd.DataFrame) -> str:
+    return table.to_string()
+
+
+def provenance(collection: dict, features: dict, split: str) -> str:
+    """What a table was made of, from collection.json and the attributes of features.h5: print it with every table."""
+    drawn = collection["images"] == "phantom"
+    return "; ".join(
+        [
+            f"{collection['studies'][split]:,} {split} studies (split {collection['split']})",
+            f"{collection['reports']} reports",
+            "images DRAWN from findings, not real: no figure compares with published ones" if drawn else "real images",
+            f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
+        ]
+    )

@@ -5,21 +5,28 @@ runs/<run>/predictions.csv:
     study_id, reference    the cleaned report of the radiologist
     prediction, score      the best report of the beam and its score (beam_search says what it is)
     nll, words             -log p of the reference, and the number of words it is over (perplexity is made of them)
+
+    python -m medcap_paddle.generate RUN_DIR IMAGE [IMAGE ...]    a report for the views of one study
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 
+from . import encoder
 from . import features as feature_file
 from .beam_search import beam_search
 from .config import Config
 from .dataset import Studies, pad_features
+from .files import MedcapError
 from .model import token_nll
+from .train import load_run
 from .vocab import decode
 
 if TYPE_CHECKING:
@@ -76,7 +83,30 @@ def shuffled(studies: Studies, seed: int = 0) -> Studies:
     return Studies(studies.table, features, studies.tokens, studies.pad)
 
 
-def caption(model, vocab: Vocab, config: Config, paths: list[str | Path], encoder) -> list[tuple[str, float]]:
-    """The n-best reports for one study given as image files (its views), best first."""
-    features = feature_file.of_paths(paths, encoder)  # [K, D]
-    return search(model, vocab, pad_features([features]), config)[0]
+def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | None = None) -> list[tuple[str, float]]:
+    """The n-best reports of a run for one study given as image files (its views), best first.
+
+    `weights` is the encoder's file where it is not the usual one. MedcapError when the encoder is not the one that the
+    run was trained on, or an image cannot be read.
+    """
+    model, config, vocab, attributes = load_run(run_dir)
+    eyes = encoder.load(attributes["encoder"], weights)
+    feature_file.check(feature_file.describe(eyes), attributes, f"encoder {eyes.name}")
+    return search(model, vocab, pad_features([feature_file.of_paths(paths, eyes)]), config)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the FINDINGS of one study. Not for clinical use.")
+    parser.add_argument("run_dir", help="a trained run, for example work/runs/lstm")
+    parser.add_argument("images", nargs="+", help="the views of the study, PNG or JPEG")
+    parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
+    arguments = parser.parse_args()
+    try:
+        for text, score in caption(arguments.run_dir, arguments.images, arguments.weights):
+            print(f"{score:8.2f}  {text}")
+    except MedcapError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

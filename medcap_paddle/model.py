@@ -19,7 +19,8 @@ class LSTMCaptioner(nn.Layer):
     """Show and Tell (Vinyals et al., CVPR 2015, section 3): the image is the first input of the LSTM.
 
     Each view is projected on its own and the strongest response over the views is kept, so a finding that only one
-    view shows is not averaged away and any number of views fits.
+    view shows is not averaged away and any number of views fits. With `remind` the image is also added to every word:
+    findings are long, and an LSTM that saw the image once has forgotten it by the third sentence.
     """
 
     def __init__(
@@ -30,10 +31,13 @@ class LSTMCaptioner(nn.Layer):
         hidden: int = 512,
         layers: int = 1,
         dropout: float = 0.5,
+        remind: bool = True,
     ):
         super().__init__()
+        self.remind = remind
         self.image = nn.Linear(feature_dim, embed)
-        self.words = nn.Embedding(vocab_size, embed)
+        # Paddle's own initialisation makes words so small that the first epochs only enlarge them.
+        self.words = nn.Embedding(vocab_size, embed, weight_attr=nn.initializer.Normal(0.0, 0.5))
         self.lstm = nn.LSTM(embed, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, vocab_size)
@@ -41,20 +45,30 @@ class LSTMCaptioner(nn.Layer):
     def see(self, features: paddle.Tensor) -> paddle.Tensor:
         """features [B, K, D] to one vector a study [B, E]."""
         absent = (features == 0).all(-1, keepdim=True)  # [B, K, 1]
-        return paddle.where(absent, paddle.full([], -1e9), self.image(self.dropout(features))).max(1)
+        return paddle.where(absent, paddle.full([], -1e9), self.image(features)).max(1)
 
     def forward(self, features: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:
-        inputs = paddle.concat([self.see(features).unsqueeze(1), self.words(tokens)], 1)  # [B, 1 + T, E]
+        image = self.see(features).unsqueeze(1)  # [B, 1, E]
+        words = self.words(tokens)  # [B, T, E]
+        inputs = paddle.concat([image, words + image if self.remind else words], 1)
         outputs, _ = self.lstm(self.dropout(inputs))
         return self.output(self.dropout(outputs[:, 1:]))
 
     def init_state(self, features: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
-        _, state = self.lstm(self.see(features).unsqueeze(1))
-        return tuple(s.transpose([1, 0, 2]) for s in state)  # 2 x [B, layers, H]
+        image = self.see(features)
+        _, state = self.lstm(image.unsqueeze(1))
+        return (*_swap(state), image)  # 2 x [B, layers, H], [B, E]
 
     def step(self, token: paddle.Tensor, state: tuple[paddle.Tensor, ...]):
-        outputs, state = self.lstm(self.words(token).unsqueeze(1), tuple(s.transpose([1, 0, 2]) for s in state))
-        return self.output(outputs.squeeze(1)), tuple(s.transpose([1, 0, 2]) for s in state)
+        *memory, image = state
+        word = self.words(token)
+        outputs, memory = self.lstm((word + image if self.remind else word).unsqueeze(1), _swap(memory))
+        return self.output(outputs.squeeze(1)), (*_swap(memory), image)
+
+
+def _swap(memory) -> tuple[paddle.Tensor, ...]:
+    """Paddle keeps the layers of an LSTM's memory first, the seam the batch."""
+    return tuple(m.transpose([1, 0, 2]) for m in memory)
 
 
 def token_nll(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
@@ -63,7 +77,7 @@ def token_nll(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
     return paddle.logsumexp(logits, -1) - chosen
 
 
-def masked_loss(nll: paddle.Tensor, targets: paddle.Tensor, pad: int) -> paddle.Tensor:
-    """Mean of nll [B, T] over the targets that are words; padding has no weight."""
+def masked_loss(nll: paddle.Tensor, targets: paddle.Tensor, pad: int, words: float | None = None) -> paddle.Tensor:
+    """nll [B, T] summed over the targets that are words, by the number of `words` (default: how many there are)."""
     mask = (targets != pad).astype(nll.dtype)
-    return (nll * mask).sum() / mask.sum()
+    return (nll * mask).sum() / (words or mask.sum())

@@ -32,12 +32,24 @@ if TYPE_CHECKING:
     from paddlenlp.data import Vocab
 
 REMEDY = "run 04_train.ipynb"
+OPTIONS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "clip",
+    "patience",
+    "seed",
+    "loss_on_padding",
+)  # of fit, in Config
 
 
 def build(config: Config, feature_dim: int, vocab_size: int) -> LSTMCaptioner:
     """A freshly initialised captioner; the same seed gives the same weights."""
     paddle.seed(config.seed)
-    return LSTMCaptioner(feature_dim, vocab_size, config.embed, config.hidden, config.layers, config.dropout)
+    return LSTMCaptioner(
+        feature_dim, vocab_size, config.embed, config.hidden, config.layers, config.dropout, config.remind
+    )
 
 
 def perplexity(model, studies: Studies, batch_size: int = 64) -> float:
@@ -65,6 +77,7 @@ def fit(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    schedule: str = "cosine",
     clip: float,
     patience: int,
     seed: int = 0,
@@ -82,11 +95,17 @@ def fit(
     from visualdl import LogWriter
 
     run_dir = Path(run_dir)
+    batches = math.ceil(len(train) / batch_size)
+    steps = epochs * batches
+    # Batches hold reports of similar length. Divided by its own words, a batch of long reports would teach as much as
+    # one of short reports; divided by the same number, every word teaches the same, or the model learns to be brief.
+    words = sum(len(tokens) - 1 for tokens in train.tokens) / batches
+    rate = paddle.optimizer.lr.CosineAnnealingDecay(learning_rate, steps) if schedule == "cosine" else learning_rate
     optimizer = paddle.optimizer.Adam(
-        learning_rate, parameters=model.parameters(), grad_clip=paddle.nn.ClipGradByGlobalNorm(clip)
+        rate, parameters=model.parameters(), grad_clip=paddle.nn.ClipGradByGlobalNorm(clip)
     )
     history, best, best_epoch = [], math.inf, 0
-    bar = tqdm(total=epochs * math.ceil(len(train) / batch_size), desc="train", unit="batch")
+    bar = tqdm(total=steps, desc="train", unit="batch")
     with LogWriter(str(run_dir / "visualdl")) as log:
         for epoch in range(1, epochs + 1):
             start = time.perf_counter()
@@ -96,10 +115,12 @@ def fit(
                 features, tokens = map(paddle.to_tensor, batch)
                 targets = tokens[:, 1:]
                 nll = token_nll(model(features, tokens[:, :-1]), targets)
-                loss = nll.mean() if loss_on_padding else masked_loss(nll, targets, train.pad)
+                loss = nll.mean() if loss_on_padding else masked_loss(nll, targets, train.pad, words)
                 loss.backward()
                 optimizer.step()
                 optimizer.clear_grad()
+                if schedule == "cosine":
+                    rate.step()
                 mask = (targets != train.pad).astype("float32")
                 sums += paddle.stack([(nll.detach() * mask).sum(), mask.sum()])
                 bar.update()

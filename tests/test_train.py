@@ -22,7 +22,7 @@ def fit(run_dir, studies, **changes):
 @pytest.fixture(scope="module")
 def fitted(studies, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "lstm"
-    model, history = fit(run_dir, studies, epochs=20, patience=20, learning_rate=1e-2)
+    model, history = fit(run_dir, studies, epochs=30, patience=30, learning_rate=1e-2)
     train.save_run(run_dir, TINY, studies[2], studies[0].feature_dim, {"encoder": "made up"})
     return run_dir, model, history
 

@@ -1,0 +1,95 @@
+"""The shape of the house: rooms in order, cheap to enter; notebooks clean, short and alike."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = re.search(r"files  config.*?show", (ROOT / "medcap_paddle/__init__.py").read_text(), re.DOTALL)[0].split()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PARAMETERS = ["data_dir", "work_dir", "run", "quick"]
+
+
+def cells(path, kind):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def test_every_file_is_a_room_of_the_list():
+    assert sorted(ROOMS) == sorted(p.stem for p in (ROOT / "medcap_paddle").glob("*.py") if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_earlier_ones(room):
+    tree = ast.parse((ROOT / f"medcap_paddle/{room}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            for name in [node.module] if node.module else [alias.name for alias in node.names]:
+                assert ROOMS.index(name) < ROOMS.index(room), f"{room} imports {name}"
+
+
+def test_entering_is_cheap():
+    """Importing the package loads neither paddle nor any other library."""
+    code = (
+        "import sys, medcap_paddle; print([m for m in ('paddle', 'numpy', 'pandas', 'paddlenlp') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_slow_libraries_wait_until_they_are_needed(room):
+    slow = ("paddlenlp", "pandas", "matplotlib", "sklearn", "spacy", "visualdl")
+    code = f"import sys, medcap_paddle.{room}; print([m for m in {slow} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip().endswith("[]")
+
+
+def test_paddle_is_prepared_and_the_user_respected():
+    code = "import os, medcap_paddle; print(os.environ['OMP_NUM_THREADS'])"
+    free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    for env, expected in [(free, None), (free | {"OMP_NUM_THREADS": "7"}, "7")]:
+        threads = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=env).strip()
+        assert threads == expected if expected else int(threads) >= 1
+
+
+def test_a_late_import_is_warned_about():
+    code = "import sys; sys.modules['paddle'] = sys; import medcap_paddle"
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env)
+    assert "import medcap_paddle first" in done.stderr
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_stored_clean(path):
+    content = json.loads(path.read_text())
+    assert "kernelspec" not in content["metadata"]
+    for cell in cells(path, "code"):
+        assert cell["outputs"] == [] and cell["execution_count"] is None
+    assert subprocess.run(["nbstripout", "--verify", "--keep-id", path], env=os.environ | {"PATH": _path()}).returncode == 0
+
+
+def _path():
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_short_and_take_the_same_parameters(path):
+    code = cells(path, "code")
+    assert len(code) <= 25
+    assert all(len(source(cell).splitlines()) <= 25 for cell in code)
+    assert [c["metadata"].get("tags") for c in code][0] == ["parameters"]
+    assert [line.split(" = ")[0] for line in source(code[0]).splitlines()] == PARAMETERS
+    headings = [line for c in cells(path, "markdown") for line in source(c).splitlines() if line.startswith("#")]
+    assert headings and all(re.search(r"[\u4e00-\u9fff]", line) for line in headings)
+
+
+def test_parameters_are_written_the_same_everywhere():
+    assert len({source(cells(path, "code")[0]) for path in NOTEBOOKS}) == 1
