@@ -22,14 +22,14 @@ import threading
 import urllib.request
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+from paddle import distributed as dist
 from paddle import nn
 from paddle.utils import download
 from paddle.vision.models import resnet, resnet18, resnet101
@@ -75,7 +75,7 @@ def load(name: str, weights: str | Path | None = None) -> Encoder:
         if "labels" not in facts:
             raise MedcapError(f"{path} is not an encoder of ours (no labels in its metadata): train one, make encoder")
         size = int(facts["image_size"])
-        whole = Small(size, len(json.loads(facts["labels"])))
+        whole = Small(len(json.loads(facts["labels"])))
         _fill(whole, tensors, path)
         network = nn.Sequential(whole.trunk, whole.neck)
     elif name == "random":
@@ -207,17 +207,23 @@ def _fill(network: nn.Layer, tensors: dict[str, np.ndarray], path: Path) -> None
 
 
 class Small(nn.Layer):
-    """ResNet-18, then a neck that knows where in the picture something is; left and right are different findings."""
+    """ResNet-18 with one block a stage instead of two, and a neck that knows where in the picture something is.
 
-    def __init__(self, size: int, labels: int, dim: int = 512):
+    Pooling the whole picture, as ResNet does, would have to learn left and right from the padding.
+    """
+
+    def __init__(self, labels: int, dim: int = 512):
         super().__init__()
-        cells = (-(-size // 32)) ** 2  # of the last grid
         self.trunk = resnet18(num_classes=0, with_pool=False)  # [N, 512, S / 32, S / 32]
+        for stage in ("layer1", "layer2", "layer3", "layer4"):
+            setattr(self.trunk, stage, getattr(self.trunk, stage)[:1])
         self.neck = nn.Sequential(
-            *(nn.Conv2D(512, 64, 1, bias_attr=False), nn.BatchNorm2D(64), nn.ReLU(), nn.Flatten()),
-            *(nn.Linear(64 * cells, dim, bias_attr=False), nn.BatchNorm1D(dim), nn.ReLU()),
+            *(nn.Conv2D(512, 128, 1, bias_attr=False), nn.BatchNorm2D(128), nn.ReLU()),
+            *(nn.AdaptiveAvgPool2D(3), nn.Flatten()),  # a grid of 3 x 3 at any size
+            *(nn.Linear(128 * 9, dim, bias_attr=False), nn.BatchNorm1D(dim), nn.ReLU()),
         )
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(dim, labels))
+        rare = nn.initializer.Constant(-3.0)  # a finding is there in one of twenty studies
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(dim, labels, bias_attr=paddle.ParamAttr(initializer=rare)))
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         return self.head(self.neck(self.trunk(images)))  # [N, L]
@@ -245,28 +251,24 @@ HELD_OUT = 1_000_000  # the first study of those that measure, far behind those 
 DRAWABLE = tuple(name for name, kind in KINDS.items() if kind.label is not None)
 
 
-def phantoms(studies: int, first: int = 0, sampled: str = "both") -> tuple[Pairs, list[str]]:
-    """Frontal and lateral of each made-up study with the labels of the study, and the study of each picture.
+def phantoms(studies: range, like: str = "training") -> tuple[Pairs, list[str]]:
+    """Frontal and lateral of made-up studies with the labels of the study, and the study of each picture.
 
-    Half the studies are like those of a phantom collection, half draw every labelled kind equally often, since an
-    encoder must also know what is rare; `sampled` can be "collection" for the first half's kind only.
+    For training, half the studies draw every labelled kind equally often: an encoder must also know what is rare.
+    The others, and all that are like a "collection", draw kinds as often as a phantom collection does.
     """
     from tqdm.auto import tqdm
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = [(index, sampled) for index in range(first, first + studies)]
-    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:  # a fork of Paddle's threads can hang
-        drawn = pool.map(_draw_study, jobs, chunksize=16)
-        pairs = [pair for pairs in tqdm(drawn, "drawing", studies, unit="study") for pair in pairs]
-    return pairs, [str(index) for index, _ in jobs for _ in range(2)]
-
-
-def _draw_study(job: tuple[int, str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    index, sampled = job
-    rng = np.random.default_rng([SEEDS, index])
-    even = sampled == "both" and index % 2
-    findings = sample_findings(rng, normal=0.1, kinds=DRAWABLE) if even else sample_findings(rng)
-    return [(draw(findings, view, SEEDS + index), label_vector(findings)) for view in ("frontal", "lateral")]
+    pairs, study_ids = [], []
+    for index in tqdm(studies, "drawing", unit="study", disable=dist.get_rank() > 0):
+        rng = np.random.default_rng([SEEDS, index])
+        if like == "collection":
+            findings = sample_findings(rng)
+        else:
+            findings = sample_findings(rng, 0.1, DRAWABLE) if index % 2 else sample_findings(rng, 0.2)
+        pairs += [(draw(findings, view, SEEDS + index), label_vector(findings)) for view in ("frontal", "lateral")]
+        study_ids += [str(index)] * 2
+    return pairs, study_ids
 
 
 def tagged(work_dir: str | Path, splits: Sequence[str], size: int) -> tuple[Pairs, list[str]]:
@@ -331,41 +333,48 @@ def batches(
             yield coming.result()
 
 
+def growing(size: int, epochs: int) -> list[int]:
+    """The image size of each epoch: most epochs on smaller images, which cost less than half, teach as well."""
+    smaller = max(32, size * 2 // 3 // 32 * 32)
+    return [smaller] * (4 * epochs // 5) + [size] * (epochs - 4 * epochs // 5)
+
+
 def train(
     pairs: Pairs,
-    held_out: Pairs | None = None,
     labels: Sequence[str] = LABELS,
     *,
-    size: int = 192,
-    epochs: int = 6,
-    batch_size: int = 16,
+    sizes: Sequence[int],
+    batch_size: int = 12,
     learning_rate: float = 1e-3,
     seed: int = 0,
     out: str | Path | None = None,
 ) -> tuple[Small, list[float]]:
-    """Multi-label training from scratch; the network and the loss of each epoch.
+    """Multi-label training from scratch, an epoch for each of `sizes`; the network and the loss of each epoch.
 
-    `out` is saved after every epoch, so that an interrupted training leaves an encoder behind.
+    With several processes each trains on its own `pairs`, equally many, and the gradients are averaged. `out` is saved
+    after every epoch, so that an interrupted training leaves an encoder behind.
     """
     from tqdm.auto import tqdm
 
     if len(pairs) < batch_size:
         raise MedcapError(f"{len(pairs)} images are fewer than a batch of {batch_size}: give more")
+    rank, processes = dist.get_rank(), dist.get_world_size()
     paddle.seed(seed)
-    network = Small(size, len(labels))
-    steps = epochs * (len(pairs) // batch_size)
+    network = Small(len(labels))
+    parallel = paddle.DataParallel(network) if processes > 1 else network
+    steps = len(sizes) * (len(pairs) // batch_size)
     cosine = paddle.optimizer.lr.CosineAnnealingDecay(learning_rate, steps)
     schedule = paddle.optimizer.lr.LinearWarmup(cosine, max(1, steps // 20), learning_rate / 20, learning_rate)
     optimizer = paddle.optimizer.AdamW(
         schedule, parameters=network.parameters(), weight_decay=0.01, grad_clip=nn.ClipGradByGlobalNorm(5.0)
     )
     history = []
-    with tqdm(total=steps, desc="training", unit="step") as bar:
-        for epoch in range(epochs):
+    with tqdm(total=steps, desc="training", unit="step", disable=rank > 0) as bar:
+        for epoch, size in enumerate(sizes):
             network.train()
             losses = []
-            for pictures, targets in batches(pairs, size, batch_size, np.random.default_rng([seed, epoch])):
-                logits = network(paddle.to_tensor(pictures))
+            for pictures, targets in batches(pairs, size, batch_size, np.random.default_rng([seed, epoch, rank])):
+                logits = parallel(paddle.to_tensor(pictures))
                 loss = F.binary_cross_entropy_with_logits(logits, paddle.to_tensor(targets))
                 loss.backward()
                 optimizer.step()
@@ -373,14 +382,10 @@ def train(
                 schedule.step()
                 losses.append(loss.item())
                 bar.update()
-                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
+                bar.set_postfix(size=size, loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
             history.append(float(np.mean(losses)))
-            if held_out is not None:
-                _, logits, targets = outputs(network, held_out, size)
-                auc = areas(logits, targets, labels)
-                tqdm.write(f"epoch {epoch + 1}: loss {history[-1]:.4f}, mean AUC {np.mean(list(auc.values())):.4f}")
-            if out:
-                save(network, out, labels, size, seed=seed, images=len(pairs), epochs=epoch + 1)
+            if out and rank == 0:
+                save(network, out, labels, size, seed=seed, images=processes * len(pairs), epochs=epoch + 1)
     return network, history
 
 
@@ -457,29 +462,52 @@ def by_study(features: np.ndarray, study_ids: Sequence[str]) -> tuple[np.ndarray
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m medcap_paddle.encoder", description="Train the small encoder.")
-    parser.add_argument("--images", type=int, default=12_000, help="drawn to train on, two a study")
+    parser.add_argument("--images", type=int, default=10_000, help="drawn to train on, two a study")
     parser.add_argument("--work", metavar="WORK", help="train on the images and MeSH tags of 01's tables instead")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--size", type=int, default=192, help="a multiple of 96")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default=str(SHIPPED))
     args = parser.parse_args()
+    if args.size % 96:
+        parser.error("--size must be a multiple of 96, so that the last grid divides by 3")
+    cores = int(os.environ["OMP_NUM_THREADS"]) if paddle.device.get_device() == "cpu" else 1
     try:
         if args.work:
-            pairs, _ = tagged(args.work, ["train"], args.size)
-            unseen, study_ids = tagged(args.work, ["val"], args.size)
+            require(Path(args.work) / "reports.csv", "run 01_reports.ipynb")
+        if cores > 1:  # a process a core: most of Paddle's training operators know only one thread
+            os.environ["OMP_NUM_THREADS"] = "1"
+            dist.spawn(run, (args,), nprocs=cores, backend="gloo")
         else:
-            pairs, _ = phantoms(args.images // 2)
-            unseen, study_ids = phantoms(1000, HELD_OUT, "collection")
-        network, _ = train(pairs, unseen, size=args.size, epochs=args.epochs, seed=args.seed, out=args.out)
-        auc, left_out = probe_network(network, unseen, study_ids, args.size)
+            run(args)
     except MedcapError as error:
         raise SystemExit(str(error)) from None
+
+
+def run(args: argparse.Namespace) -> None:
+    """One process of the command: trains on its share of the images; the first one measures and saves."""
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    if processes > 1:
+        dist.init_parallel_env()
+    if args.work:
+        pairs = tagged(args.work, ["train"], args.size)[0]
+        pairs = pairs[rank : len(pairs) // processes * processes : processes]
+    else:
+        share = args.images // 2 // processes
+        pairs = phantoms(range(rank * share, (rank + 1) * share))[0]
+    sizes = growing(args.size, args.epochs)
+    network, _ = train(pairs, sizes=sizes, seed=args.seed, out=args.out)
+    if rank:
+        return
+    unseen = (
+        tagged(args.work, ["val"], args.size) if args.work else phantoms(range(HELD_OUT, HELD_OUT + 1000), "collection")
+    )
+    auc, left_out = probe_network(network, *unseen, args.size)
     for label, value in sorted(auc.items(), key=lambda item: item[1]):
         print(f"{value:.3f}  {label}")
     mean = np.mean(list(auc.values()))
     print(f"{mean:.4f}  mean of {len(auc)} labels; too few positives: {', '.join(left_out) or 'none'}")
-    facts = {"seed": args.seed, "images": len(pairs), "epochs": args.epochs, "auc": f"{mean:.4f}"}
+    facts = {"seed": args.seed, "images": processes * len(pairs), "epochs": args.epochs, "auc": f"{mean:.4f}"}
     save(network, args.out, LABELS, args.size, **facts)
 
 

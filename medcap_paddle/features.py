@@ -134,7 +134,9 @@ def fast(encoder: Encoder, folder: str | Path, exact: bool = False) -> tuple[Run
     if paddle.device.get_device() != "cpu":
         return eager(encoder, autocast=not exact), "float32" if exact else "float16"
     try:
-        return exported(encoder, folder, exact)
+        run, precision = exported(encoder, folder, exact)
+        run(np.zeros((1, 3, encoder.image_size, encoder.image_size), np.float32))  # an operator may be missing
+        return run, precision
     except (RuntimeError, OSError) as error:
         warnings.warn(f"Paddle could not export the encoder, computing slowly in eager mode: {error}", stacklevel=2)
         return eager(encoder), "float32"

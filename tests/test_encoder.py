@@ -146,7 +146,7 @@ def bright_sides(count, seed=0):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
-    options = {"labels": ["left", "right"], "size": 32, "epochs": 3, "batch_size": 8, "out": out}
+    options = {"labels": ["left", "right"], "sizes": [32, 32], "batch_size": 8, "out": out}
     return out, *encoder.train(bright_sides(96), **options)
 
 
@@ -172,7 +172,7 @@ def test_saved_encoder_is_the_trained_one(trained):
 
 
 def test_training_is_deterministic():
-    runs = [encoder.train(bright_sides(16), labels=["a", "b"], size=32, epochs=1, batch_size=8)[1] for _ in range(2)]
+    runs = [encoder.train(bright_sides(16), ["a", "b"], sizes=[32], batch_size=8)[1] for _ in range(2)]
     assert runs[0] == runs[1]
 
 
