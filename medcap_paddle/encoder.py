@@ -1,7 +1,7 @@
 """Image encoders: a radiograph to one vector; and the training of our own on finding labels.
 
     resnet101   ResNet-101 trained on ImageNet, pooled, 2048 numbers; weights come from a local file or from Paddle
-    small       ours: ResNet-18 trained on drawn radiographs, shipped as encoder.safetensors beside this file
+    small       ours: a light ResNet-18 trained on drawn radiographs, shipped as encoder.safetensors beside this file
     random      a small network nobody trained, for tests
 
 `encoder.safetensors` holds float16 tensors `trunk.*`, `neck.*` (these make the features) and `head.*` (one logit a
@@ -351,8 +351,8 @@ def train(
 ) -> tuple[Small, list[float]]:
     """Multi-label training from scratch, an epoch for each of `sizes`; the network and the loss of each epoch.
 
-    With several processes each trains on its own `pairs`, equally many, and the gradients are averaged. `out` is saved
-    after every epoch, so that an interrupted training leaves an encoder behind.
+    With several processes each trains on its own `pairs`, equally many, and the gradients are averaged. After every
+    epoch `out` is written, so that a training that is stopped leaves something behind.
     """
     from tqdm.auto import tqdm
 
@@ -495,8 +495,9 @@ def run(args: argparse.Namespace) -> None:
     else:
         share = args.images // 2 // processes
         pairs = phantoms(range(rank * share, (rank + 1) * share))[0]
-    sizes = growing(args.size, args.epochs)
-    network, _ = train(pairs, sizes=sizes, seed=args.seed, out=args.out)
+    out, sizes = Path(args.out), growing(args.size, args.epochs)
+    unfinished = out.with_name(f"unfinished-{out.name}")  # a stopped training must not replace a good encoder
+    network, _ = train(pairs, sizes=sizes, seed=args.seed, out=unfinished)
     if rank:
         return
     unseen = (
@@ -508,7 +509,8 @@ def run(args: argparse.Namespace) -> None:
     mean = np.mean(list(auc.values()))
     print(f"{mean:.4f}  mean of {len(auc)} labels; too few positives: {', '.join(left_out) or 'none'}")
     facts = {"seed": args.seed, "images": processes * len(pairs), "epochs": args.epochs, "auc": f"{mean:.4f}"}
-    save(network, args.out, LABELS, args.size, **facts)
+    save(network, out, LABELS, args.size, **facts)
+    unfinished.unlink(missing_ok=True)
 
 
 def probe_network(

@@ -6,13 +6,17 @@ import time
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
 import numpy as np
 import paddle
+import pandas as pd
 import pytest
 from paddle.vision.models import resnet101
+from PIL import Image
 from safetensors.numpy import save_file
 
 from medcap_paddle import encoder
-from medcap_paddle.files import MedcapError
+from medcap_paddle.files import MedcapError, write_table
+from medcap_paddle.findings import LABELS
 from medcap_paddle.image import transform
+from medcap_paddle.phantom import plan
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +188,30 @@ def test_augmentation_never_mirrors_and_stays_near():
         x = (moved * np.arange(80.0)).sum() / moved.sum()
         assert moved.shape == pixels.shape and abs(x - 19.5) < 10
     assert not np.array_equal(moved, pixels)
+
+
+def test_training_studies_are_seen_by_nobody_else_and_always_the_same():
+    assert encoder.SEEDS > max(study.patient for study in plan(200, seed=0))
+    assert encoder.SEEDS > 2**32  # redraw names patients by a 32-bit checksum
+    (first, ids), (again, _) = encoder.phantoms(range(3, 5)), encoder.phantoms(range(3, 5))
+    assert ids == ["3", "3", "4", "4"] and first[0][1].shape == (len(LABELS),)
+    for (pixels, targets), (same_pixels, same_targets) in zip(first, again, strict=True):
+        assert np.array_equal(pixels, same_pixels) and np.array_equal(targets, same_targets)
+    assert not np.array_equal(first[0][0], first[2][0])
+
+
+def test_real_images_train_with_their_tags(tmp_path):
+    Image.fromarray(np.full((300, 200), 80, np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    write_table(
+        tmp_path / "reports.csv",
+        pd.DataFrame({"study_id": ["A", "B", "C"], "split": ["train", "train", "val"], "mesh": ["Cardiomegaly"] * 3}),
+    )
+    images = pd.DataFrame({"study_id": ["A", "B", "C"], "path": [str(tmp_path / f"{k}.png") for k in "aba"]})
+    write_table(tmp_path / "images.csv", images)
+    pairs, ids = encoder.tagged(tmp_path, ["train"], 96)
+    assert ids == ["A"] and pairs[0][0].shape == (100, 67) and (pairs[0][0] == 80).all()
+    assert [LABELS[k] for k in np.flatnonzero(pairs[0][1])] == ["cardiomegaly"]
 
 
 def test_batches_hold_every_image_once():
