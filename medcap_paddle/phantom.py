@@ -394,7 +394,7 @@ def _draw_study(job: tuple) -> int:
         picture = draw(findings, view, patient, size=size, take=seen[view])
         seen[view] += 1
         with atomic(folder / "NLMCXR_png" / f"{image}.png") as temporary:
-            cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+            cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return len(images)
 
 

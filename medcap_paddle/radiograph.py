@@ -523,9 +523,9 @@ def ribs_frontal(film: Film, body: Body) -> None:
     film.line(edges(fronts), 0.004, 0.025 * body.bone, 0.002)
 
 def edges(bands: np.ndarray) -> np.ndarray:
-    """The two long edges of each band."""
+    """The two long edges of each band, with every second of their (odd number of) points."""
     n = bands.shape[-2] // 2
-    return np.concatenate([bands[..., :n, :], bands[..., n:, :]])
+    return np.concatenate([bands[..., :n:2, :], bands[..., n::2, :]])
 
 def shoulders(film: Film, body: Body) -> None:
     bones, rims = [], []
