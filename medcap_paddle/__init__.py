@@ -3,7 +3,7 @@
 Rooms, in the order the data flows (each imports only from those before it):
 
     files  config  findings  radiograph  phantom  archive  reports  image  encoder  features
-    vocab  dataset  model  train  beam_search  generate  evaluate  baselines  labels  show
+    vocab  dataset  model  train  beam_search  generate  labels  evaluate  baselines  show
 
 Importing the package loads no library; it only prepares the process for Paddle, which reads these
 variables once, while it is being imported:

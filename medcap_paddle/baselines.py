@@ -1,15 +1,18 @@
-"""Runs that look at no image, so that a number can be judged: what does a model gain by seeing?
+"""Runs to compare with, so that a number can be judged: what does a model gain by seeing?
 
-Each returns one prediction for every study, or one text; 06 writes them as ordinary run directories.
+Texts that need no model (a constant, a random or the nearest train report), and studies whose images say nothing (those
+of another study, or the mean of all) for a model to be run on. 06 writes each as an ordinary run directory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
-from .evaluate import bleu
+from .dataset import Studies
+from .evaluate import bleu, ngrams
 
 SIGMA = 6.0  # width of CIDEr's length penalty
 
@@ -25,7 +28,7 @@ class ConstantScorer:
         from sklearn.feature_extraction import DictVectorizer
 
         self.vectorizer = DictVectorizer(dtype=np.float64)
-        self.counts = self.vectorizer.fit_transform([ngrams(text) for text in references]).tocsc()  # [N, G]
+        self.counts = self.vectorizer.fit_transform([_keys(text) for text in references]).tocsc()  # [N, G]
         self.column = self.vectorizer.vocabulary_
         self.order = np.array([key.count(" ") for key in self.vectorizer.feature_names_])  # [G], 0 for unigrams
         frequency = np.diff(self.counts.indptr)
@@ -38,7 +41,7 @@ class ConstantScorer:
 
     def overlap(self, text: str):
         """n-grams of `text` found in the references: counts [G'], orders [G'], idf [G'], reference counts [N, G']."""
-        counts = ngrams(text)
+        counts = _keys(text)
         known = [key for key in counts if key in self.column]
         columns = [self.column[key] for key in known]
         own = np.array([counts[key] for key in known], float)
@@ -55,7 +58,7 @@ class ConstantScorer:
     def cider(self, text: str) -> float:
         own, order, idf, reference = self.overlap(text)
         unknown = Counter()  # n-grams that no reference has: they only lengthen the vector
-        for key, count in ngrams(text).items():
+        for key, count in _keys(text).items():
             if key not in self.column:
                 unknown[key.count(" ")] += (count * self.most) ** 2
         similarity = np.zeros_like(self.norms)
@@ -70,10 +73,8 @@ class ConstantScorer:
         return float(10 * (similarity.mean(1) * np.exp(-(difference**2) / (2 * SIGMA**2))).mean())
 
 
-def ngrams(text: str) -> Counter:
-    """Counts of the 1- to 4-grams of a text, words joined by a space."""
-    words = text.split()
-    return Counter(" ".join(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
+def _keys(text: str) -> dict[str, int]:
+    return {" ".join(gram): count for gram, count in ngrams(text).items()}  # DictVectorizer wants strings
 
 
 def best_constant(train: list[str], val: list[str], metric: str = "cider", candidates: int = 200) -> str:
@@ -96,3 +97,37 @@ def best_constant(train: list[str], val: list[str], metric: str = "cider", candi
             break
         grown, grown_score = parts, top
     return " ".join(grown) if grown_score > best else text
+
+
+def most_frequent(train: list[str]) -> str:
+    return Counter(train).most_common(1)[0][0]
+
+
+def random_reports(train: list[str], count: int, seed: int = 0) -> list[str]:
+    return list(np.random.default_rng(seed).choice(np.array(train, object), count))
+
+
+def nearest_reports(train: Studies, studies: Studies) -> list[str]:
+    """For each study the report of the train study whose image is most alike (cosine of the mean over views)."""
+    known, asked = (_normed(s) for s in (train, studies))
+    return list(train.table.report.iloc[(asked @ known.T).argmax(1)])
+
+
+def _normed(studies: Studies) -> np.ndarray:
+    mean = np.stack([views.mean(0) for views in studies.features])  # [N, D]
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def shuffled(studies: Studies, seed: int = 0) -> Studies:
+    """Every study with the images of another one: a model that reads its images must get worse."""
+    order = np.random.default_rng(seed).permutation(len(studies))
+    features = list(studies.features)
+    for here, there in zip(order, np.roll(order, 1), strict=True):
+        features[here] = studies.features[there]
+    return replace(studies, features=features)
+
+
+def mean_image(studies: Studies, train: Studies) -> Studies:
+    """Every study with one view that is the mean of all train images: what a model writes when it sees nothing."""
+    mean = np.concatenate(train.features).mean(0, keepdims=True)  # [1, D]
+    return replace(studies, features=[mean] * len(studies))

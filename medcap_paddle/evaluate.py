@@ -1,41 +1,68 @@
 """Figures from predictions: any predictions.csv, ours or made elsewhere.
 
-Reads runs/<run>/predictions.csv (`study_id, reference, prediction`; ours also `nll, words`) and writes
-runs/<run>/metrics.json: {"split", "protocol", "studies", "figures": {name: {"value", "low", "high"}}}.
+Reads predictions.csv (`study_id, reference, prediction`; ours also `nll, words`) and writes
+metrics.json beside it:
 
-Every figure is the sum or mean of numbers kept per study (n-gram counts, ROUGE-L, CIDEr, nll), so a bootstrap
-resample is a weighting of studies and costs one matrix product.
+    {"split", "protocol", "studies",
+     "figures": {name: {"value", "low", "high", "protocol", "p"}},
+     "strata": {name: {"studies", "figures"}},
+     "classes": {observation: {"precision", "recall", "f1", "positives"}}}
+
+Every figure is made of numbers kept per study (n-gram counts, ROUGE-L, CIDEr, nll, labels), so a bootstrap resample is
+a weighting of studies and costs one matrix product. CIDEr and ROUGE-L resample the scores of the studies; CIDEr's
+document frequencies stay those of the full set. BLEU, perplexity and the clinical figures are computed anew from the
+summed counts of each resample. `p` is two-sided, from the same resamples for both runs (paired bootstrap).
 
 Protocols (what is done to references and predictions before they are compared):
 
     r2gen     cleaned as R2Gen does, cut to 59 words; words of the reference outside the vocabulary become <unk>
     full      cleaned the same way, neither cut nor <unk>
+    original  letters only, mean unsmoothed sentence BLEU: what the AI Studio notebook reported. For the record
+
+    python -m medcap_paddle.evaluate predictions.csv [more.csv ...] [--train reports.csv] [--labels labels.csv]
+        [--protocol r2gen] [--against NAME] [--json out.json]
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .files import MedcapError, read_table, write_json
+from .labels import OBSERVATIONS, averages, counts, label, scores
 from .reports import clean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PROTOCOLS = ("r2gen", "full")
+PROTOCOLS = ("r2gen", "full", "original")
 MAX_WORDS = 59  # R2Gen's 60 ids less the begin token
+RESAMPLES = 2000
+METEOR_SECONDS = 120
+
+
+# Input ----------------------------------------------------------------------------------------------------------------
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """A table with a row per study; MedcapError on missing columns, no rows, repeated studies or empty references."""
+    """A table with a row per study; MedcapError on missing columns, no rows, or empty or repeated study ids."""
     remedy = "write columns study_id, reference, prediction with a row per study (05_generate.ipynb does)"
     table = read_table(path, ["study_id", "reference", "prediction"], remedy)
     if table.empty:
         raise MedcapError(f"{path} has no predictions: {remedy}")
+    if (table.study_id == "").any():
+        raise MedcapError(f"{path}, row {(table.study_id == '').argmax() + 2}, has no study_id: {remedy}")
     repeated = table.study_id[table.study_id.duplicated()]
     if len(repeated):
         raise MedcapError(f"{path} has {repeated.iloc[0]} more than once: {remedy}")
@@ -46,7 +73,8 @@ def prepare(table: pd.DataFrame, protocol: str = "r2gen", vocab: Container[str] 
     """References and predictions as the protocol compares them; without `vocab` no word becomes <unk>."""
     if protocol not in PROTOCOLS:
         raise MedcapError(f"protocol is {protocol!r}: use one of {', '.join(PROTOCOLS)}")
-    references, predictions = ([clean(text).split() for text in table[name]] for name in ("reference", "prediction"))
+    rules = "original" if protocol == "original" else "r2gen"
+    references, predictions = ([clean(text, rules).split() for text in table[n]] for n in ("reference", "prediction"))
     empty = [study for study, words in zip(table.study_id, references, strict=True) if not words]
     if empty:
         raise MedcapError(f"the reference of {empty[0]} is empty after cleaning: leave that study out")
@@ -57,42 +85,106 @@ def prepare(table: pd.DataFrame, protocol: str = "r2gen", vocab: Container[str] 
     return [" ".join(words) for words in references], [" ".join(words) for words in predictions]
 
 
-def statistics(references: list[str], predictions: list[str]) -> dict[str, np.ndarray]:
-    """Per study: `bleu` [n, 10] (correct 1-4, guessed 1-4, both lengths), `rouge_l`, `cider`, `sentence_bleu` [n].
+# Per study ------------------------------------------------------------------------------------------------------------
 
-    pycocoevalcap's own scorers without its PTB tokenizer, since the text is tokenized already. CIDEr takes document
-    frequencies from `references`.
+
+def statistics(references: list[str], predictions: list[str]) -> dict[str, np.ndarray]:
+    """Per study: `bleu` [n, 10] (correct 1-4, guessed 1-4, both lengths), `rouge_l` [n], `cider` [n].
+
+    pycocoevalcap's scorers without its PTB tokenizer, since the text is tokenized already.
     """
-    from nltk.translate.bleu_score import sentence_bleu
     from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
-    from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    pairs = list(zip(references, predictions, strict=True))
-    bleu = []
-    for reference, prediction in pairs:
-        counts = cook_test(prediction, cook_refs([reference]), eff="closest")
-        bleu.append([*counts["correct"], *counts["guess"], counts["testlen"], counts["reflen"]])
-    by_study = [dict(enumerate([text] for text in texts)) for texts in (references, predictions)]
-    return {
-        "bleu": np.array(bleu, float),
-        "rouge_l": Rouge().compute_score(*by_study)[1],
-        "cider": np.array(Cider().compute_score(*by_study)[1]),
-        "sentence_bleu": np.array([_sentence_bleu(sentence_bleu, *pair) for pair in pairs]),
-    }
+    rouge, bleu, rouge_l = Rouge(), [], []
+    for reference, prediction in zip(references, predictions, strict=True):
+        counted = cook_test(prediction, cook_refs([reference]), eff="closest")
+        bleu.append([*counted["correct"], *counted["guess"], counted["testlen"], counted["reflen"]])
+        rouge_l.append(rouge.calc_score([prediction], [reference]))
+    return {"bleu": np.array(bleu, float), "rouge_l": np.array(rouge_l), "cider": cider(references, predictions)}
 
 
-def _sentence_bleu(nltk_bleu, reference: str, prediction: str) -> float:
-    import warnings
+def cider(references: list[str], predictions: list[str]) -> np.ndarray:
+    """CIDEr of each study [n] (Vedantam et al., CVPR 2015, as pycocoevalcap computes it, to rounding).
+
+    Ours because the library holds the n-grams of all studies at once: gigabytes for 100,000 reports.
+    """
+    frequency = Counter(gram for text in references for gram in set(ngrams(text)))
+    most = np.log(len(references))
+    idf = {gram: most - np.log(n) for gram, n in frequency.items()}
+    scored = np.zeros([len(references), 4])
+    for i, pair in enumerate(zip(references, predictions, strict=True)):
+        theirs, ours = ({g: n * idf.get(g, most) for g, n in ngrams(text).items()} for text in pair)
+        product, norms = np.zeros(4), np.zeros([2, 4])
+        for gram, weight in ours.items():
+            other = theirs.get(gram, 0.0)
+            product[len(gram) - 1] += min(weight, other) * other
+        for row, vector in zip(norms, (theirs, ours), strict=True):
+            for gram, weight in vector.items():
+                row[len(gram) - 1] += weight**2
+        norm = np.sqrt(norms.prod(0))
+        # the library measures length in bigrams; sigma is 6
+        reference, prediction = (max(len(text.split()) - 1, 0) for text in pair)
+        penalty = np.exp(-((prediction - reference) ** 2) / 72)
+        scored[i] = np.divide(product, norm, out=np.zeros(4), where=norm > 0) * penalty
+    return 10 * scored.mean(1)
+
+
+def ngrams(text: str) -> Counter:
+    """Counts of the 1- to 4-grams of a text."""
+    words = text.split()
+    return Counter(tuple(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
+
+
+def sentence_bleu(references: list[str], predictions: list[str]) -> np.ndarray:
+    """nltk's BLEU-4 of each study [n], unsmoothed: 0 wherever no 4-gram matches."""
+    from nltk.translate.bleu_score import sentence_bleu
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nltk warns at every n-gram order without a match; the 0 is what we report
-        return nltk_bleu([reference.split()], prediction.split()) if prediction else 0.0
+        warnings.simplefilter("ignore")  # nltk warns of every such 0
+        return np.array([sentence_bleu([r.split()], p.split()) for r, p in zip(references, predictions, strict=True)])
 
 
-def bleu(counts: np.ndarray) -> np.ndarray:
+def meteor(references: list[str], predictions: list[str]) -> tuple[np.ndarray | None, str]:
+    """METEOR 1.5 of each study [n], or None and the reason: it needs java, and is given two minutes."""
+    from pycocoevalcap.meteor import meteor as library
+
+    if not shutil.which("java"):
+        return None, "METEOR needs java"
+    jar = Path(library.__file__).with_name("meteor-1.5.jar")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("predictions", "references")]
+        for file, texts in zip(files, (predictions, references), strict=True):
+            file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+        command = ["java", "-Xmx2G", "-jar", str(jar), *map(str, files), "-l", "en", "-norm"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=METEOR_SECONDS, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            return None, f"METEOR failed ({type(error).__name__})"
+    scored = np.array(re.findall(r"^Segment \d+ score:\s*(\S+)", done.stdout, re.MULTILINE), float)
+    return (scored, "") if len(scored) == len(references) else (None, "METEOR gave no score for some studies")
+
+
+def per_study(
+    table: pd.DataFrame, protocol: str, vocab: Container[str] | None, reference_labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """All numbers per study that figures are made of, but METEOR."""
+    if protocol == "original":
+        return {"sentence_bleu": sentence_bleu(*prepare(table, protocol))}
+    stats = statistics(*prepare(table, protocol, vocab))
+    stats["sentence_bleu"] = sentence_bleu(*prepare(table, "original"))
+    stats["clinical"] = np.stack(counts(reference_labels, label(table.prediction)), 1)  # [n, 3, 14]
+    if {"nll", "words"} <= set(table.columns):
+        stats["nll"], stats["words"] = (table[name].astype(float).to_numpy() for name in ("nll", "words"))
+    return stats
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def bleu(counted: np.ndarray) -> np.ndarray:
     """Corpus BLEU-1..4 [..., 4] from summed counts [..., 10] (Papineni et al. 2002), with pycocoevalcap's constants."""
-    correct, guess, length, reference = counts[..., :4], counts[..., 4:8], counts[..., 8], counts[..., 9]
+    correct, guess, length, reference = counted[..., :4], counted[..., 4:8], counted[..., 8], counted[..., 9]
     precision = (correct + 1e-15) / (guess + 1e-9)
     mean = np.exp(np.cumsum(np.log(precision), -1) / np.arange(1, 5))
     ratio = (length + 1e-15) / (reference + 1e-9)
@@ -102,79 +194,202 @@ def bleu(counts: np.ndarray) -> np.ndarray:
 def figures(stats: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each figure for each row of `weights` [R, n], how often a study counts: one row of ones is the corpus."""
     total = weights.sum(1)
-    out = dict(zip(("bleu1", "bleu2", "bleu3", "bleu4"), bleu(weights @ stats["bleu"]).T, strict=True))
-    for name in ("rouge_l", "cider", "sentence_bleu"):
-        out[name] = weights @ stats[name] / total
+    out = {}
+    if "bleu" in stats:
+        out |= dict(zip(("bleu1", "bleu2", "bleu3", "bleu4"), bleu(weights @ stats["bleu"]).T, strict=True))
+    for name in ("meteor", "rouge_l", "cider", "sentence_bleu"):
+        if name in stats:
+            out[name] = weights @ stats[name] / total
     if "nll" in stats:
         out["perplexity"] = np.exp(weights @ stats["nll"] / (weights @ stats["words"]))
+    if "clinical" in stats:
+        n = stats["clinical"].shape[0]
+        summed = (weights @ stats["clinical"].reshape(n, -1)).reshape(-1, 3, len(OBSERVATIONS))
+        out |= {f"clinical_{k}": v for k, v in averages(*summed[:, :, :-1].transpose(1, 0, 2)).items()}
+        out["no_finding_f1"] = scores(*summed[:, :, -1].T)["f1"]
     return out
 
 
-def evaluate(
-    table: pd.DataFrame, protocol: str = "r2gen", vocab: Container[str] | None = None, resamples: int = 2000
-) -> dict[str, dict[str, float]]:
-    """{"cider": {"value", "low", "high"}, ...}: 95% intervals by bootstrap over studies (percentile method)."""
-    references, predictions = prepare(table, protocol, vocab)
-    stats = statistics(references, predictions)
-    if {"nll", "words"} <= set(table.columns):
-        stats |= {name: table[name].astype(float).to_numpy() for name in ("nll", "words")}
-    n = len(table)
-    value = figures(stats, np.ones([1, n]))
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype("float32")
-    spread = figures(stats, weights)
-    out = {
-        name: {
-            "value": float(value[name][0]),
-            "low": float(np.percentile(spread[name], 2.5)),
-            "high": float(np.percentile(spread[name], 97.5)),
-        }
-        for name in value
+def degeneration(references: list[str], predictions: list[str]) -> dict[str, float]:
+    """Signs of a model that writes the same for everybody, or itself again."""
+    lengths, true_lengths = ([len(text.split()) for text in texts] for texts in (predictions, references))
+    grams = [[gram for gram, n in ngrams(text).items() for _ in range(n) if len(gram) == 3] for text in predictions]
+    return {
+        "different_reports": len(set(predictions)),
+        "different_share": len(set(predictions)) / len(predictions),
+        "most_frequent_share": max(Counter(predictions).values()) / len(predictions),
+        "length_ratio": sum(lengths) / sum(true_lengths),
+        "repeated_trigrams": 1 - sum(len(set(g)) for g in grams) / max(sum(map(len, grams)), 1),
+        "words_used": len({word for text in predictions for word in text.split()}),
+        "words_in_references": len({word for text in references for word in text.split()}),
     }
-    different = len(set(predictions))
-    return out | {"different_reports": {"value": different, "low": different, "high": different}}
 
 
-def evaluate_run(run_dir: str | Path, split: str, vocab: Container[str] | None, protocol: str = "r2gen") -> dict:
-    """Evaluate runs/<run>/predictions.csv and write metrics.json beside it."""
-    run_dir = Path(run_dir)
-    table = read_predictions(run_dir / "predictions.csv")
-    metrics = {"split": split, "protocol": protocol, "studies": len(table), "figures": evaluate(table, protocol, vocab)}
-    write_json(run_dir / "metrics.json", metrics)
-    return metrics
+def resamples(studies: int, number: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """`number` bootstrap weightings [r, studies] in blocks of bounded memory; the same for every run of a table."""
+    rng = np.random.default_rng(seed)
+    block = max(1, 10_000_000 // studies)
+    for start in range(0, number, block):
+        size = min(block, number - start)
+        drawn = rng.integers(0, studies, [size, studies]) + studies * np.arange(size)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=size * studies).reshape(size, studies).astype("float32")
 
+
+def interval(stats: dict[str, np.ndarray], number: int) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+    """{"value", "low", "high"} of each figure, 95% by percentiles, and the resampled values [number] themselves."""
+    n = len(next(iter(stats.values())))
+    drawn = [figures(stats, weights) for weights in resamples(n, number)]
+    spread = {name: np.concatenate([d[name] for d in drawn]) for name in drawn[0]}
+    value = figures(stats, np.ones([1, n]))
+    low, high = ({name: np.percentile(v, q) for name, v in spread.items()} for q in (2.5, 97.5))
+    return {
+        name: {"value": float(value[name][0]), "low": float(low[name]), "high": float(high[name])} for name in value
+    }, spread
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    tables: dict[str, pd.DataFrame],
+    protocol: str = "r2gen",
+    vocab: Container[str] | None = None,
+    train: Container[str] = (),
+    labels: pd.DataFrame | None = None,
+    against: str = "constant",
+    split: str = "",
+    number: int = RESAMPLES,
+) -> dict[str, dict]:
+    """metrics.json of each run. All runs must hold the same studies with the same references.
+
+    `train` are cleaned train reports: with them references are also split into those seen verbatim and novel ones.
+    `labels` (study_id and the 14 observations) replaces our labels of the references. `against` names the run that
+    the others are tested against. MedcapError on runs of different studies.
+    """
+    first = next(iter(tables))
+    tables = {name: _aligned(tables[first], table, first, name) for name, table in tables.items()}
+    references = tables[first]
+    truth = label(references.reference) if labels is None else _given_labels(references.study_id, labels)
+    strata = {"normal": truth[:, -1] == 1, "abnormal": truth[:, -1] == 0}
+    if train:
+        seen = np.array([clean(text) in train for text in references.reference])
+        strata |= {"seen in train": seen, "novel": ~seen}
+    all_stats = {name: per_study(table, protocol, vocab, truth) for name, table in tables.items()}
+    if protocol != "original":  # one Java machine for all runs
+        pairs = [prepare(table, protocol, vocab) for table in tables.values()]
+        scored, _ = meteor(*(sum(side, []) for side in zip(*pairs, strict=True)))
+        for stats, part in zip(
+            all_stats.values(), [] if scored is None else np.split(scored, len(tables)), strict=False
+        ):
+            stats["meteor"] = part
+    out, spreads = {}, {}
+    for name, table in tables.items():
+        stats = all_stats[name]
+        values, spreads[name] = interval(stats, number)
+        for figure, entry in values.items():
+            entry["protocol"] = "original" if figure == "sentence_bleu" else protocol
+        if protocol != "original":
+            plain = degeneration(*prepare(table, protocol, vocab))
+            values |= {k: {"value": v, "low": v, "high": v, "protocol": protocol} for k, v in plain.items()}
+        out[name] = {"split": split, "protocol": protocol, "studies": len(table), "figures": values}
+        out[name]["strata"] = {
+            stratum: {"studies": int(mask.sum()), "figures": interval(_rows(stats, mask), number)[0]}
+            for stratum, mask in strata.items()
+            if mask.any()
+        }
+        if "clinical" in stats:
+            tp, fp, fn = stats["clinical"].sum(0)
+            columns = scores(tp, fp, fn) | {"positives": tp + fn}
+            out[name]["classes"] = {o: {k: float(v[i]) for k, v in columns.items()} for i, o in enumerate(OBSERVATIONS)}
+    for name in set(out) - {against} if against in out else ():
+        for figure, spread in spreads[name].items():
+            if figure in spreads[against]:
+                difference = spread - spreads[against][figure]
+                p = 2 * min((difference <= 0).mean(), (difference >= 0).mean())
+                out[name]["figures"][figure]["p"] = float(min(1.0, max(p, 1 / number)))
+    return out
+
+
+def _rows(stats: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[mask] for name, values in stats.items()}
+
+
+def _aligned(expected: pd.DataFrame, table: pd.DataFrame, first: str, name: str) -> pd.DataFrame:
+    """`table` in the order of `expected`; MedcapError where the two are not of the same studies."""
+    table = table.set_index("study_id", drop=False)
+    other = set(expected.study_id) ^ set(table.index)
+    if other:
+        raise MedcapError(f"{first} and {name} are not of the same studies ({len(other)} differ, such as {min(other)})")
+    table = table.loc[expected.study_id]
+    different = (table.reference.map(clean).to_numpy() != expected.reference.map(clean).to_numpy()).nonzero()[0]
+    if len(different):
+        raise MedcapError(f"{first} and {name} have different references for {table.study_id.iloc[different[0]]}")
+    return table
+
+
+def _given_labels(study_ids: pd.Series, labels: pd.DataFrame) -> np.ndarray:
+    """The 14 labels [n, 14] of each study; ids are compared up to the first "_", as R2Gen's are longer."""
+    rows = labels.set_index(labels.study_id.str.split("_").str[0])
+    wanted = study_ids.str.split("_").str[0]
+    missing = wanted[~wanted.isin(rows.index)]
+    if len(missing):
+        raise MedcapError(f"the labels have no row for {missing.iloc[0]} ({len(missing)} studies): give all, or none")
+    return rows.loc[wanted, list(OBSERVATIONS)].isin(["1", "1.0", "-1", "-1.0"]).to_numpy(np.int8)
+
+
+def write_runs(runs_dir: str | Path, metrics: dict[str, dict]) -> None:
+    """runs/<run>/metrics.json of every run."""
+    for name, content in metrics.items():
+        write_json(Path(runs_dir) / name / "metrics.json", content)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
 
 HEADINGS = {
     **{f"bleu{n}": f"BLEU-{n}" for n in range(1, 5)},
+    "meteor": "METEOR",
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr",
     "perplexity": "perplexity",
+    "clinical_macro_f1": "clinical F1",
+    "different_reports": "different",
     "sentence_bleu": "sentence BLEU",
-    "different_reports": "different reports",
 }
 
 
 def compare(metrics: dict[str, dict]) -> pd.DataFrame:
-    """One row per run, best CIDEr first, from {run: metrics.json}; a run without a figure has a dash there."""
+    """One row per run, best CIDEr first, CIDEr with its interval; a dash where a run has no such figure."""
     import pandas as pd
 
-    rows = {}
-    ordered = sorted(metrics, key=lambda run: -metrics[run]["figures"]["cider"]["value"])
-    for run in ordered:
-        values = {name: figure["value"] for name, figure in metrics[run]["figures"].items()}
-        rows[run] = {
-            heading: "-"
-            if name not in values
-            else f"{values[name]:.0f}"
-            if name == "different_reports"
-            else f"{values[name]:.3f}"
-            for name, heading in HEADINGS.items()
-        }
+    def cell(name: str, entry: dict | None) -> str:
+        if entry is None:
+            return "-"
+        if name == "different_reports":
+            return f"{entry['value']:.0f}"
+        spread = f" [{entry['low']:.3f}, {entry['high']:.3f}]" if name == "cider" else ""
+        return f"{entry['value']:.3f}{spread}"
+
+    def order(run: str) -> float:
+        entries = metrics[run]["figures"]
+        return -(entries.get("cider") or entries["sentence_bleu"])["value"]
+
+    rows = {
+        run: {heading: cell(name, metrics[run]["figures"].get(name)) for name, heading in HEADINGS.items()}
+        for run in sorted(metrics, key=order)
+    }
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def as_text(table: pd.DataFrame) -> str:
-    return table.to_string()
+def by_stratum(metrics: dict[str, dict], figure: str = "cider") -> pd.DataFrame:
+    """One figure of every run (rows) in every stratum (columns, with their number of studies)."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            run: {f"{s} ({c['studies']})": c["figures"].get(figure, {}).get("value") for s, c in m["strata"].items()}
+            for run, m in metrics.items()
+        }
+    ).T
 
 
 def provenance(collection: dict, features: dict, split: str) -> str:
@@ -188,3 +403,40 @@ def provenance(collection: dict, features: dict, split: str) -> str:
             f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
         ]
     )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="medcap_paddle.evaluate", description="Figures of any predictions.csv.")
+    parser.add_argument("predictions", nargs="+", help="study_id, reference, prediction; a row of the table each")
+    parser.add_argument("--train", help="reports.csv with a train split: <unk> (3 times or more) and seen / novel")
+    parser.add_argument("--labels", help="study_id and the 14 CheXpert columns, in place of our labels of references")
+    parser.add_argument("--protocol", default="r2gen", choices=PROTOCOLS)
+    parser.add_argument("--against", help="the file that the others are tested against (default: the first)")
+    parser.add_argument("--json", help="write everything to this file")
+    options = parser.parse_args(arguments)
+    try:
+        tables = {path: read_predictions(path) for path in options.predictions}
+        train, vocab, labels = [], None, None
+        if options.train:
+            reports = read_table(options.train, ["split", "report"], "give the reports.csv of 01_reports.ipynb")
+            train = list(reports.report[reports.split == "train"])
+            words = Counter(word for text in train for word in text.split())
+            vocab = {word for word, n in words.items() if n >= 3}
+        if options.labels:
+            labels = read_table(options.labels, ["study_id", *OBSERVATIONS], "give a table of labels")
+        against = options.against or options.predictions[0]
+        metrics = evaluate(tables, options.protocol, vocab, set(train), labels, against)
+    except MedcapError as error:
+        sys.exit(f"medcap_paddle.evaluate: {error}")
+    print(compare(metrics).to_string())
+    if vocab is None and options.protocol == "r2gen":
+        print("\nwithout --train no rare word of a reference becomes <unk>: this is r2gen's protocol but for that")
+    if not shutil.which("java"):
+        print("\nMETEOR needs java")
+    print("\nCIDEr by stratum\n" + by_stratum(metrics).round(3).to_string())
+    if options.json:
+        write_json(options.json, metrics)
+
+
+if __name__ == "__main__":
+    main()

@@ -74,15 +74,6 @@ def predict(model, vocab: Vocab, studies: Studies, config: Config, batch_size: i
     return table
 
 
-def shuffled(studies: Studies, seed: int = 0) -> Studies:
-    """Every study with the images of another one: a model that reads its images must get worse."""
-    order = np.random.default_rng(seed).permutation(len(studies))
-    features = list(studies.features)
-    for here, there in zip(order, np.roll(order, 1), strict=True):
-        features[here] = studies.features[there]
-    return Studies(studies.table, features, studies.tokens, studies.pad)
-
-
 def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | None = None) -> list[tuple[str, float]]:
     """The n-best reports of a run for one study given as image files (its views), best first.
 

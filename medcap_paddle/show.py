@@ -144,15 +144,55 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
     return figure
 
 
-def intervals(metrics: dict[str, dict], name: str) -> Figure:
-    """One figure of every run with its 95% interval, the best at the top."""
-    rows = [(run, m["figures"][name]) for run, m in metrics.items() if name in m["figures"]]
-    rows.sort(key=lambda row: row[1]["value"])
-    figure, [[ax]] = _axes(7, 0.7 + 0.3 * len(rows))
-    for y, (_, figure_) in enumerate(rows):
-        ax.plot([figure_["low"], figure_["high"]], [y, y], color=COLORS["train"], lw=2)
-        ax.plot(figure_["value"], y, "o", color=COLORS["train"])
-        ax.annotate(f"{figure_['value']:.3f}", (figure_["value"], y), (0, 6), textcoords="offset points", ha="center")
-    ax.set_yticks(range(len(rows)), [run for run, _ in rows])
-    ax.set(xlabel=f"{name}, 95% bootstrap interval over studies", ylim=(-0.5, len(rows) - 0.2))
+NAMES = {"cider": "CIDEr", "bleu4": "BLEU-4", "clinical_macro_f1": "clinical F1 (13 observations, macro)"}
+
+
+def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Figure:
+    """Forest plot: figures of every run with their 95% intervals, the run with the best first figure on top."""
+    runs = sorted(metrics, key=lambda run: metrics[run]["figures"][names[0]]["value"])
+    figure, [axes] = _axes(4.2 * len(names), 0.9 + 0.3 * len(runs), 1, len(names))
+    for ax, name in zip(axes, names, strict=True):
+        for y, run in enumerate(runs):
+            entry = metrics[run]["figures"][name]
+            ax.plot([entry["low"], entry["high"]], [y, y], color=COLORS["train"], lw=2)
+            ax.plot(entry["value"], y, "o", color=COLORS["train"])
+            ax.annotate(f"{entry['value']:.3f}", (entry["value"], y), (0, 5), textcoords="offset points", ha="center")
+        ax.set_yticks(range(len(runs)), runs if ax is axes[0] else [])
+        ax.set(xlabel=f"{NAMES.get(name, name)}, 95% interval", ylim=(-0.5, len(runs) - 0.2))
+        ax.grid(axis="x", alpha=0.3)
     return figure
+
+
+def _grouped(rows: dict[str, dict[str, float]], label: str, width: float, height: float) -> Figure:
+    """Grouped horizontal bars: {group: {run: value}}."""
+    figure, [[ax]] = _axes(width, height)
+    runs = list(dict.fromkeys(run for values in rows.values() for run in values))
+    palette = [*COLORS.values(), "#c44e52", "#8172b3", "#937860", "#da8bc3", "#ccb974", GRAY]
+    for i, run in enumerate(runs):
+        places = [y + 0.8 * (i + 0.5) / len(runs) - 0.4 for y in range(len(rows))]
+        values = [group.get(run, 0) for group in rows.values()]
+        ax.barh(places, values, 0.75 / len(runs), label=run, color=palette[i % len(palette)])
+    ax.set_yticks(range(len(rows)), rows)
+    ax.invert_yaxis()
+    ax.set(xlabel=label)
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def strata(metrics: dict[str, dict], name: str = "cider") -> Figure:
+    """One figure of every run in every stratum."""
+    rows: dict[str, dict[str, float]] = {}
+    for run, content in metrics.items():
+        for stratum, part in content["strata"].items():
+            rows.setdefault(f"{stratum} ({part['studies']})", {})[run] = part["figures"][name]["value"]
+    return _grouped(rows, NAMES.get(name, name), 9, 0.8 + 1.1 * len(rows))
+
+
+def recall(metrics: dict[str, dict]) -> Figure:
+    """Recall of every observation that at least one reference affirms, with the number of those references."""
+    rows: dict[str, dict[str, float]] = {}
+    for run, content in metrics.items():
+        for observation, row in content["classes"].items():
+            if row["positives"]:
+                rows.setdefault(f"{observation} ({row['positives']:.0f})", {})[run] = row["recall"]
+    return _grouped(rows, "recall", 9, 0.8 + 0.45 * len(rows))

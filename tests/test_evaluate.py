@@ -1,6 +1,7 @@
 """Laws of the figures: equal to pycocoevalcap, fair to the image, honest about their uncertainty."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,13 @@ from medcap_paddle.files import MedcapError
 WORDS = "the heart lungs are is clear normal small large left right effusion no pneumothorax .".split()
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch, request):
+    """METEOR starts a Java machine: one test is enough."""
+    if "java" not in request.keywords:
+        monkeypatch.setattr(evaluate.shutil, "which", lambda _: None)
+
+
 def texts(count, seed, words=(3, 25)):
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(WORDS, rng.integers(*words))) + " ." for _ in range(count)]
@@ -21,6 +29,11 @@ def texts(count, seed, words=(3, 25)):
 def table(references, predictions):
     ids = [f"S{i}" for i in range(len(references))]
     return pd.DataFrame({"study_id": ids, "reference": references, "prediction": predictions})
+
+
+def one(predictions, **options):
+    """The figures of one run."""
+    return evaluate.evaluate({"run": predictions}, **{"number": 100} | options)["run"]["figures"]
 
 
 def coco(references, predictions):
@@ -56,17 +69,17 @@ def test_bleu_of_a_resample_is_that_of_its_studies():
 
 def test_identical_text_scores_one_and_strangers_zero():
     references = texts(20, 3)
-    figures = evaluate.evaluate(table(references, references), resamples=50)
+    figures = one(table(references, references))
     for name in ("bleu1", "bleu4", "rouge_l", "sentence_bleu"):
         assert figures[name]["value"] == pytest.approx(1.0, abs=1e-6)
-    strangers = evaluate.evaluate(table(references, ["zebra giraffe"] * 20), resamples=50)
+    strangers = one(table(references, ["zebra giraffe"] * 20))
     assert strangers["cider"]["value"] == 0 and strangers["bleu4"]["value"] < 1e-6
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_studies():
     widths = []
     for count in (20, 320):
-        figures = evaluate.evaluate(table(texts(count, 4), texts(count, 5)), resamples=300)
+        figures = one(table(texts(count, 4), texts(count, 5)), number=300)
         assert all(f["low"] <= f["value"] <= f["high"] for f in figures.values())
         widths.append(figures["bleu1"]["high"] - figures["bleu1"]["low"])
     assert widths[1] < widths[0] / 2
@@ -74,8 +87,8 @@ def test_intervals_hold_the_value_and_shrink_with_more_studies():
 
 def test_perplexity_is_of_the_corpus_not_a_mean_of_studies():
     predictions = table(texts(2, 6), texts(2, 7)).assign(nll=["10", "1"], words=["5", "10"])
-    assert evaluate.evaluate(predictions, resamples=10)["perplexity"]["value"] == pytest.approx(np.exp(11 / 15))
-    assert "perplexity" not in evaluate.evaluate(predictions.drop(columns=["nll", "words"]), resamples=10)
+    assert one(predictions)["perplexity"]["value"] == pytest.approx(np.exp(11 / 15))
+    assert "perplexity" not in one(predictions.drop(columns=["nll", "words"]))
 
 
 def test_protocol_r2gen_cuts_and_hides_rare_words():
@@ -96,7 +109,7 @@ def test_raw_and_cleaned_text_score_the_same():
 
 def test_an_empty_prediction_scores_nothing_but_counts():
     references = texts(4, 8)
-    figures = evaluate.evaluate(table(references, [*references[:3], ""]), resamples=10)
+    figures = one(table(references, [*references[:3], ""]))
     assert 0.7 < figures["rouge_l"]["value"] < 0.76
 
 
@@ -121,12 +134,146 @@ def test_an_empty_reference_is_named():
         evaluate.prepare(table(["heart .", "..."], ["a", "b"]))
 
 
-def test_a_run_gets_its_metrics(tmp_path):
-    table(texts(5, 1), texts(5, 2)).to_csv(tmp_path / "predictions.csv", index=False)
-    metrics = evaluate.evaluate_run(tmp_path, "val", None)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
-    assert (metrics["split"], metrics["protocol"], metrics["studies"]) == ("val", "r2gen", 5)
-    assert set(metrics["figures"]["cider"]) == {"value", "low", "high"}
+def test_runs_get_their_metrics(tmp_path):
+    metrics = evaluate.evaluate({"lstm": table(texts(5, 1), texts(5, 2))}, split="val", number=20)
+    evaluate.write_runs(tmp_path, metrics)
+    written = json.loads((tmp_path / "lstm/metrics.json").read_text())
+    assert written == json.loads(json.dumps(metrics["lstm"]))
+    assert (written["split"], written["protocol"], written["studies"]) == ("val", "r2gen", 5)
+    assert {"value", "low", "high", "protocol"} <= set(written["figures"]["cider"])
+
+
+# runs against each other ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_equals_itself_and_beats_nonsense():
+    references = texts(40, 1)
+    runs = {"constant": table(references, texts(40, 2)), "same": table(references, texts(40, 2))}
+    runs["right"] = table(references, references)
+    metrics = evaluate.evaluate(runs, number=200)
+    assert metrics["same"]["figures"]["cider"]["p"] == 1.0
+    assert metrics["right"]["figures"]["cider"]["p"] <= 0.01
+    assert "p" not in metrics["constant"]["figures"]["cider"]
+
+
+def test_the_order_of_rows_does_not_matter():
+    run = table(texts(12, 1), texts(12, 2))
+    metrics = evaluate.evaluate({"a": run, "b": run.iloc[::-1]}, number=20)
+    assert metrics["a"]["figures"]["bleu4"]["value"] == metrics["b"]["figures"]["bleu4"]["value"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.iloc[1:], "not of the same studies .1 differ, such as S0"),
+        (lambda t: t.assign(reference=["another ."] * len(t)), "different references for S0"),
+    ],
+)
+def test_runs_of_other_studies_are_refused(change, message):
+    run = table(texts(4, 1), texts(4, 2))
+    with pytest.raises(MedcapError, match=message):
+        evaluate.evaluate({"a": run, "b": change(run)}, number=10)
+
+
+def test_strata_are_the_studies_they_name():
+    references = [
+        "the lungs are clear .",
+        "there is cardiomegaly .",
+        "heart size is normal .",
+        "left pleural effusion .",
+    ]
+    metrics = evaluate.evaluate({"r": table(references, references)}, train={references[0]}, number=10)["r"]
+    sizes = {name: stratum["studies"] for name, stratum in metrics["strata"].items()}
+    assert sizes == {"normal": 2, "abnormal": 2, "seen in train": 1, "novel": 3}
+
+
+def test_clinical_figures_reward_findings_not_words():
+    references = ["there is cardiomegaly .", "the lungs are clear .", "left pleural effusion ."]
+    same = ["the heart is enlarged .", "no acute disease .", "small left effusion ."]
+    opposite = [
+        "there is no cardiomegaly .",
+        "the lungs are not clear , there is pneumonia .",
+        "no left pleural effusion .",
+    ]
+    right, wrong = (one(table(references, p))["clinical_macro_f1"]["value"] for p in (same, opposite))
+    assert right == 1.0 and wrong == 0.0
+
+
+def test_given_labels_take_the_place_of_ours():
+    run = table(["there is cardiomegaly ."], ["there is cardiomegaly ."])
+    given = pd.DataFrame({name: ["0"] for name in evaluate.OBSERVATIONS} | {"study_id": ["S0_IM-1"]})
+    assert one(run)["clinical_micro_precision"]["value"] == 1.0
+    assert one(run, labels=given)["clinical_micro_precision"]["value"] == 0.0
+    with pytest.raises(MedcapError, match="no row for S0"):
+        one(run, labels=given.assign(study_id="S9"))
+
+
+def test_degeneration_is_seen():
+    references = texts(10, 1)
+    stuck = evaluate.degeneration(references, ["the heart the heart the heart the heart ."] * 10)
+    assert (stuck["different_reports"], stuck["most_frequent_share"]) == (1, 1.0)
+    assert stuck["repeated_trigrams"] > 0.5 and stuck["words_used"] == 3
+    alive = evaluate.degeneration(references, references)
+    assert alive["different_share"] == 1.0 and alive["length_ratio"] == 1.0
+
+
+@pytest.mark.parametrize("protocol", evaluate.PROTOCOLS)
+def test_every_figure_names_its_protocol(protocol):
+    figures = one(table(texts(5, 1), texts(5, 2)), protocol=protocol)
+    assert figures["sentence_bleu"]["protocol"] == "original"
+    assert {f["protocol"] for n, f in figures.items() if n != "sentence_bleu"} <= {protocol}
+
+
+@pytest.mark.java
+@pytest.mark.skipif(not shutil.which("java"), reason="METEOR needs java")
+def test_meteor_is_one_for_the_same_text_and_less_for_another():
+    scored, reason = evaluate.meteor(["the heart is normal .", "no effusion ."], ["the heart is normal .", "a lung ."])
+    assert reason == "" and scored[0] > 0.95 and scored[1] < 0.5
+
+
+@pytest.mark.java
+@pytest.mark.skipif(not shutil.which("java"), reason="METEOR needs java")
+def test_a_java_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(evaluate, "METEOR_SECONDS", 0.01)
+    assert evaluate.meteor(["a"], ["a"]) == (None, "METEOR failed (TimeoutExpired)")
+
+
+def test_without_java_there_is_a_dash_and_no_wait():
+    assert evaluate.meteor(["a"], ["a"]) == (None, "METEOR needs java")
+    figures = evaluate.evaluate({"r": table(texts(3, 1), texts(3, 2))}, number=10)
+    assert evaluate.compare(figures).loc["r", "METEOR"] == "-"
+
+
+@pytest.mark.parametrize("text", ["心脏不大。", "القلب طبيعي", "💔 \x00", "=HYPERLINK(1)"])
+def test_strange_text_is_scored_or_named(text):
+    run = table(["the heart is normal ."] * 2, [text, "the heart is normal ."])
+    assert 0 <= one(run)["bleu1"]["value"] <= 1
+
+
+def test_one_study_has_figures():
+    figures = one(table(["the heart is normal ."], ["the heart is normal ."]))
+    assert figures["bleu4"]["value"] == pytest.approx(1.0, abs=1e-6)
+    assert figures["cider"]["value"] == 0.0  # with one reference no word is rarer than another
+
+
+def test_resamples_need_bounded_memory_and_are_the_same_in_blocks():
+    blocks = list(evaluate.resamples(1_000_000, 30))
+    assert all(block.size <= 10_000_000 for block in blocks) and sum(map(len, blocks)) == 30
+    assert all((block.sum(1) == 1_000_000).all() for block in blocks)
+
+
+def test_the_command_prints_one_table(tmp_path, capsys):
+    for name in "ab":
+        table(texts(5, 1), texts(5, ord(name))).to_csv(tmp_path / f"{name}.csv", index=False)
+    reports = pd.DataFrame({"split": "train", "report": texts(5, 9) * 3})
+    reports.to_csv(tmp_path / "reports.csv", index=False)
+    paths = [str(tmp_path / f"{name}.csv") for name in "ab"]
+    evaluate.main([*paths, "--train", str(tmp_path / "reports.csv"), "--json", str(tmp_path / "out.json")])
+    printed = capsys.readouterr().out
+    assert all(path in printed for path in paths) and "CIDEr by stratum" in printed
+    assert set(json.loads((tmp_path / "out.json").read_text())) == set(paths)
+    with pytest.raises(SystemExit, match="c.csv not found"):
+        evaluate.main([str(tmp_path / "c.csv")])
 
 
 # constants ------------------------------------------------------------------------------------------------------------

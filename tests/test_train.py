@@ -5,7 +5,7 @@ import paddle
 import pytest
 from conftest import made_up
 
-from medcap_paddle import generate, train
+from medcap_paddle import baselines, generate, train
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError
 
@@ -33,7 +33,7 @@ def test_it_learns_to_read_its_images(fitted, studies):
     _, val, vocab = studies
     assert history.val_perplexity.min() < 1.3
     seen = generate.predict(model, vocab, val, TINY)
-    blind = generate.predict(model, vocab, generate.shuffled(val), TINY)
+    blind = generate.predict(model, vocab, baselines.shuffled(val), TINY)
     right = (seen.prediction == seen.reference).mean()
     assert right > 0.8
     assert (blind.prediction == blind.reference).mean() < right / 2
