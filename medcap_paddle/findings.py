@@ -119,8 +119,7 @@ KINDS = {
     "poor technique": Kind("Technical Quality of Image Unsatisfactory"),
 }
 
-# heading (lower case) -> rules tried in order: the qualifiers of which one must be present, and the kind.
-# "" as qualifiers means always; None as a kind means: known, but nothing that can be drawn.
+# heading (lower case) -> rules tried in order: the qualifiers of which one must be present, "" for none, and the kind
 RULES: dict[str, list[tuple[str, str]]] = {
     "cardiomegaly": [("", "cardiomegaly")],
     "cardiac shadow": [("enlarged prominent borderline mild", "cardiomegaly")],
@@ -298,7 +297,8 @@ class Finding:
     @cached_property
     def sides(self) -> tuple[str, ...]:
         """Where it is drawn: the sides it has, or the usual one when the report names none."""
-        side = self.side or IMPLIED_SIDE.get(self.place, "") or KINDS[self.name].side
+        usual = "bilateral" if self.place == "scattered" else KINDS[self.name].side
+        side = self.side or IMPLIED_SIDE.get(self.place, "") or usual
         return ("left", "right") if side == "bilateral" else (side,) if side else ()
 
     @cached_property
@@ -316,10 +316,9 @@ def from_mesh(terms: str | Iterable[str]) -> list[Finding]:
 
 def _read_term(term: str) -> Finding | None:
     heading, *qualifiers = (" ".join(part.lower().split()) for part in term.split("/"))
-    for wanted, name in RULES.get(heading, ()):
-        if not wanted or any(word.replace("_", " ") in qualifiers for word in wanted.split()):
-            break
-    else:
+    rules = RULES.get(heading, ())
+    name = next((name for wanted, name in rules if not wanted or _any(wanted, qualifiers)), None)
+    if name is None:
         return None
     kind = KINDS[name]
     places = [SYNONYMS.get(qualifier, qualifier) for qualifier in qualifiers]
@@ -327,6 +326,10 @@ def _read_term(term: str) -> Finding | None:
     side = next((word for word in ("left", "right", "bilateral") if word in qualifiers), "") if kind.side else ""
     severity = next((GRADES[word] for word in qualifiers if word in GRADES), "")
     return Finding(name, side or (IMPLIED_SIDE.get(place, "") if kind.side else ""), place, severity)
+
+
+def _any(wanted: str, qualifiers: list[str]) -> bool:
+    return any(word.replace("_", " ") in qualifiers for word in wanted.split())
 
 
 def to_mesh(findings: Iterable[Finding]) -> str:

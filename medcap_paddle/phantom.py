@@ -162,6 +162,9 @@ def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple
 
 # --- studies ----------------------------------------------------------------------------------------------------------
 
+# the figures of a study, Frontal and Lateral, and how many studies have them
+VIEWS = {"": 0.02, "F": 0.10, "FL": 0.80, "FLL": 0.05, "FFLL": 0.03}
+
 
 @dataclass
 class Study:
@@ -197,28 +200,14 @@ def _plan_study(index: int, seed: int) -> Study:
         "FINDINGS": text,
         "IMPRESSION": impression,
     }
-    views = [
-        (),
-        ("frontal",),
-        ("frontal", "lateral"),
-        ("frontal", "lateral", "lateral"),
-        ("frontal", "frontal", "lateral", "lateral"),
-    ]
-    chosen = views[int(rng.choice(len(views), p=[0.02, 0.10, 0.80, 0.05, 0.03]))]
+    views = str(rng.choice(list(VIEWS), p=list(VIEWS.values())))
     serial = f"PH{index}_IM-{index % 10000:04d}"
-    images = [
-        (f"{serial}-{1000 * (1 + (view == 'lateral')) + chosen[: k + 1].count(view)}", view)
-        for k, view in enumerate(chosen)
-    ]
-    return Study(
-        f"PH{index}",
-        str(index),
-        findings,
-        sections,
-        str(rng.choice(LANGUAGE["caption"])),
-        int(rng.integers(2**31)),
-        images,
-    )
+    images = []
+    for k, letter in enumerate(views):
+        series, number = "FL".index(letter) + 1, views[: k + 1].count(letter)
+        images.append((f"{serial}-{1000 * series + number}", {"F": "frontal", "L": "lateral"}[letter]))
+    caption, patient = str(rng.choice(LANGUAGE["caption"])), int(rng.integers(2**31))
+    return Study(f"PH{index}", str(index), findings, sections, caption, patient, images)
 
 
 def _deidentify(text: str, rng: np.random.Generator) -> str:
@@ -244,9 +233,8 @@ def write_xml(study: Study, path: Path) -> None:
     add(root, "IUXRId", id=study.number)
     add(root, "licenseType", "open-access")
     add(root, "licenseURL", "http://www.apache.org/licenses/LICENSE-2.0")
-    article = add(
-        add(root, "MedlineCitation", Owner="medcap_paddle", Status="phantom"), "Article", PubModel="Electronic"
-    )
+    citation = add(root, "MedlineCitation", Owner="medcap_paddle", Status="phantom")
+    article = add(citation, "Article", PubModel="Electronic")
     add(article, "ArticleTitle", "medcap_paddle phantom collection")
     abstract = add(article, "Abstract")
     for label, text in study.sections.items():
@@ -272,23 +260,15 @@ def write_xml(study: Study, path: Path) -> None:
 def make(folder: str | Path, studies: int = 1600, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
     """Make a phantom collection; does nothing when the folder already holds the same one."""
     folder = Path(folder)
-    about = {
-        "reports": "phantom",
-        "images": "phantom",
-        "seed": seed,
-        "studies": studies,
-        "size": size,
-        "drawn_by": _version(),
-    }
+    about = {"reports": "phantom", "images": "phantom", "seed": seed, "studies": studies, "size": size}
+    about["drawn_by"] = _version()
     if not _begin(folder, about):
         return folder
     planned = plan(studies, seed)
     for study in planned:
         write_xml(study, folder / "ecgen-radiology" / f"{study.number}.xml")
-    with (
-        atomic(folder / "indiana_projections.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
+    table = folder / "indiana_projections.csv"
+    with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["uid", "filename", "projection"])
         writer.writerows((s.number, f"{image}.png", view.title()) for s in planned for image, view in s.images)
@@ -302,21 +282,15 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
     from defusedxml.common import DefusedXmlException
 
     source, folder = Path(source), Path(folder)
-    reports = require(
-        source / "ecgen-radiology", "give the folder that holds the Open-i reports (ecgen-radiology/*.xml)"
-    )
+    if source.resolve() == folder.resolve():
+        raise MedcapError(f"{folder} cannot be both the source and the copy: name another folder")
+    found = require(source, "give the folder of an Open-i collection").rglob("ecgen-radiology")
+    reports = min(found, key=lambda path: len(path.parts), default=source / "ecgen-radiology")
     paths = sorted(reports.glob("*.xml"))
     if not paths:
         raise MedcapError(f"{reports} has no XML reports: give the folder of an Open-i collection")
-    about = {
-        "reports": "real",
-        "images": "phantom",
-        "seed": seed,
-        "studies": len(paths),
-        "size": size,
-        "source": str(source.resolve()),
-        "drawn_by": _version(),
-    }
+    about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(paths), "size": size}
+    about |= {"source": str(source.resolve()), "drawn_by": _version()}
     if not _begin(folder, about):
         return folder
     for path in paths:
@@ -403,9 +377,8 @@ def _draw_all(folder: Path, studies: list[tuple], size: int, workers: int | None
     from tqdm.auto import tqdm
 
     jobs = [(folder, findings, images, patient, size) for findings, images, patient in studies]
-    workers = (
-        workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else workers or os.cpu_count() or 1
-    )
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tqdm(total=sum(len(job[2]) for job in jobs), desc="drawing", unit="image") as bar:
         if workers > 1 and len(jobs) > 16:
             try:
@@ -427,7 +400,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument(
-        "--redraw", metavar="SOURCE", help="keep the reports of this collection, draw its images from MeSH"
+        "--redraw", metavar="SOURCE", help="keep the reports of SOURCE, draw its images from MeSH terms"
     )
     args = parser.parse_args()
     try:

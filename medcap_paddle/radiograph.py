@@ -822,10 +822,11 @@ PLACES = {
 def spots(film: Film, body: Body, f: Finding, rng: np.random.Generator) -> list[tuple[str, np.ndarray]]:
     """Where a lung finding lies on this view: one (side, point) per side, or several when it is scattered."""
     out = []
-    for side in f.sides:
-        scattered = f.place == "scattered"
-        places = ("upper lobe", "", "lower lobe", "apex", "base", "middle lobe") if scattered else (f.place,)
-        for place in places:
+    scattered = f.place == "scattered"
+    places = ("upper lobe", "", "lower lobe", "apex", "base", "middle lobe") if scattered else (f.place,)
+    for k, side in enumerate(f.sides):
+        # six in all, shared between the lungs they are in
+        for place in places[k :: len(f.sides)] if scattered else places:
             across, down, x, y = PLACES[place]
             jitter = rng.normal(0, 0.10 if scattered else 0.05, 2)
             if film.view == "frontal":

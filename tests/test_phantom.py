@@ -74,6 +74,7 @@ def test_labels_keep_sides_apart_and_bilateral_is_both():
     left, right, both = (label_vector([Finding("nodule", side)]) for side in ("left", "right", "bilateral"))
     assert left @ right == 0
     assert np.array_equal(left + right, both)
+    assert np.array_equal(both, label_vector(from_mesh("Nodule/lung/scattered")))
     assert label_vector([]).sum() == 0
     assert len(set(LABELS)) == len(LABELS)
 
@@ -247,5 +248,7 @@ def test_a_real_collection_is_never_overwritten(tmp_path):
     (tmp_path / "ecgen-radiology").mkdir()
     with pytest.raises(MedcapError, match="another collection"):
         phantom.make(tmp_path, studies=1)
+    with pytest.raises(MedcapError, match="another folder"):
+        phantom.redraw(tmp_path, tmp_path)
     with pytest.raises(MedcapError, match="Open-i"):
         phantom.redraw(tmp_path / "nothing", tmp_path / "out")
