@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .files import MedcapError
 from .image import read
 
@@ -29,8 +31,8 @@ def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple
     return figure, axes
 
 
-def radiographs(paths: Sequence[str | Path], titles: Sequence[str] = (), columns: int = 4) -> Figure:
-    """Images side by side, `columns` in a row, each under its title."""
+def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] = (), columns: int = 4) -> Figure:
+    """Images (files, or pixels [H, W]) side by side, `columns` in a row, each under its title."""
     columns = min(columns, len(paths))
     rows = -(-len(paths) // columns)
     figure, axes = _axes(3 * columns, 3.3 * rows, rows, columns)
@@ -38,7 +40,7 @@ def radiographs(paths: Sequence[str | Path], titles: Sequence[str] = (), columns
         ax.axis("off")
     for i, (ax, path) in enumerate(zip(axes.flat, paths, strict=False)):
         try:
-            ax.imshow(read(path), cmap="gray")
+            ax.imshow(path if isinstance(path, np.ndarray) else read(path), cmap="gray", vmin=0, vmax=255)
         except MedcapError:
             ax.text(0.5, 0.5, "cannot be read", ha="center", color=GRAY)
         ax.set_title(titles[i] if titles else "", fontsize=10)
