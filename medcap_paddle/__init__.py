@@ -2,7 +2,8 @@
 
 Rooms, in the order the data flows (each imports only from those before it):
 
-    files  config  findings  radiograph  phantom  archive  reports  image  encoder  features
+    files  config  findings  body  film  frontal  lateral  signs  lesions  devices  radiograph
+    phrasing  phantom  archive  reports  image  encoder  features
     vocab  dataset  model  train  beam_search  generate  labels  evaluate  baselines  show
 
 Importing the package loads no library; it only prepares the process for Paddle, which reads these

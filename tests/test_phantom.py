@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from medcap_paddle import phantom
+from medcap_paddle import phantom, phrasing
 from medcap_paddle.files import MedcapError
 from medcap_paddle.findings import KINDS, LABELS, Finding, from_mesh, label_vector, to_mesh
-from medcap_paddle.phantom import LANGUAGE
+from medcap_paddle.phrasing import LANGUAGE
 from medcap_paddle.radiograph import draw
 
 SIZE = 224  # what an encoder sees
@@ -22,7 +22,7 @@ ACROSS = {"scoliosis", "mediastinal shift", "volume loss", "mastectomy"}
 
 
 def example(name: str, side: str = "", severity: str = "") -> Finding:
-    place = phantom.PHRASES[name].places[0] if name in phantom.PHRASES else ""
+    place = phrasing.PHRASES[name].places[0] if name in phrasing.PHRASES else ""
     return Finding(name, side, place, severity)
 
 
@@ -43,7 +43,7 @@ def test_terms_are_read_back_as_they_were_written():
     rng = np.random.default_rng(0)
     for name in KINDS:
         for _ in range(30):
-            findings = [phantom.sample_finding(name, rng, told=False)]
+            findings = [phrasing.sample_finding(name, rng, told=False)]
             assert from_mesh(to_mesh(findings)) == findings
     assert from_mesh(to_mesh([])) == []
 
@@ -81,7 +81,7 @@ def test_labels_keep_sides_apart_and_bilateral_is_both():
 
 def test_every_label_can_be_sampled():
     rng = np.random.default_rng(0)
-    seen = sum(label_vector([phantom.sample_finding(name, rng, told=False)]) for name in KINDS for _ in range(60))
+    seen = sum(label_vector([phrasing.sample_finding(name, rng, told=False)]) for name in KINDS for _ in range(60))
     assert [label for label, count in zip(LABELS, seen, strict=True) if not count] == []
 
 
@@ -146,22 +146,22 @@ NORMAL = {sentence for phrases in LANGUAGE["normal"].values() for sentence in ph
 
 def test_a_normal_report_mentions_no_finding():
     for seed in range(50):
-        text, impression = phantom.write_report([], np.random.default_rng(seed))
+        text, impression = phrasing.write_report([], np.random.default_rng(seed))
         assert sentences(text) <= NORMAL
         assert impression in LANGUAGE["no_acute"]
 
 
-@pytest.mark.parametrize("name", phantom.PHRASES)
+@pytest.mark.parametrize("name", phrasing.PHRASES)
 def test_a_report_tells_its_finding_and_does_not_deny_it(name):
     rng = np.random.default_rng(1)
     for _ in range(20):
-        finding = phantom.sample_finding(name, rng)
-        text, impression = phantom.write_report([finding], rng)
+        finding = phrasing.sample_finding(name, rng)
+        text, impression = phrasing.write_report([finding], rng)
         assert sentences(text) - NORMAL
         if name in LANGUAGE["denied"]:
             assert not re.search(rf"\b[Nn]o [\w ]*{name.split()[-1]}", text)
-        elif phantom.PHRASES[name].topic != "pleura":  # a raised diaphragm does not speak for the pleura
-            assert not sentences(text) & set(LANGUAGE["normal"].get(phantom.PHRASES[name].topic, ()))
+        elif phrasing.PHRASES[name].topic != "pleura":  # a raised diaphragm does not speak for the pleura
+            assert not sentences(text) & set(LANGUAGE["normal"].get(phrasing.PHRASES[name].topic, ()))
         for word in ("left", "right"):  # the other side is never named
             if finding.side not in ("", word, "bilateral"):
                 assert word not in (text + impression).lower().replace("right upper", "")

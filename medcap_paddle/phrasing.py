@@ -1,0 +1,136 @@
+"""The language of the phantom: which findings come together, and the sentences they are reported in.
+
+Reads phrases.json beside this file: the phrases of three readers for every finding, and for what is normal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .files import read_json
+from .findings import IMPLIED_SIDE, KINDS, SIZE_WORDS, Finding
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """How a kind of finding is reported, and how it comes.
+
+    In a phrase {site} is "left basilar", {where} "at the left lung base", {severely} "mildly", {size} "small"; a~ is a
+    or an. Each reader prefers the phrase of his own position in `say`.
+    """
+
+    topic: str
+    weight: float  # how often it is drawn into a study
+    say: Sequence[str]
+    impression: str
+    places: Sequence[str] = ("",)
+    grades: Sequence[str] = ("", "mild", "moderate", "severe")
+    sides: Sequence[str] = ("left", "right")
+    bilateral: float = 0.0  # how often it is on both
+
+
+LANGUAGE = read_json(Path(__file__).with_name("phrases.json"), "it belongs to the package")
+PHRASES = {name: Phrases(**entry) for name, entry in LANGUAGE["findings"].items()}
+HABIT = 0.9  # how often a reader takes his own phrase
+# at most one of each set: they would deny each other, or be one finding told twice
+EXCLUSIVE = (
+    {"low lung volumes", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm"},
+    {"elevated diaphragm", "eventration", "hyperinflation", "emphysema", "obstructive disease", "flattened diaphragm"},
+    {"pulmonary congestion", "pulmonary edema", "interstitial markings"},
+    {"opacity", "streaky opacity", "patchy opacity", "airspace disease", "consolidation", "pulmonary edema"},
+    {"pleural effusion", "blunted costophrenic angle"},
+    {"pleural effusion", "pneumothorax"},
+    {"pleural thickening", "pneumothorax"},
+    {"rib fracture", "healed rib fracture"},
+    {"degenerative spine", "osteophytes", "vertebral deformity", "kyphosis"},
+    {"mediastinal widening", "tortuous aorta", "hilar enlargement"},
+    {"nodule", "mass", "calcified granuloma"},
+    {"pacemaker", "central line"},
+)
+
+
+def sample_findings(rng: np.random.Generator, normal: float = 0.28, kinds: Iterable[str] = ()) -> list[Finding]:
+    """Findings of one made-up patient: none, or one to four that do not contradict each other.
+
+    Without `kinds` those we have sentences for, by their weights; given kinds come evenly, in every place.
+    """
+    if rng.random() < normal:
+        return []
+    names = list(kinds) or list(PHRASES)
+    weights = np.array([1.0 if kinds else PHRASES[name].weight for name in names])
+    count = int(rng.choice([1, 2, 3, 4], p=[0.40, 0.32, 0.18, 0.10]))
+    out: list[Finding] = []
+    for name in rng.choice(names, size=min(len(names), 12), replace=False, p=weights / weights.sum()):
+        taken = {finding.name for finding in out}
+        if len(out) < count and not any(name in group and taken & group for group in EXCLUSIVE):
+            out.append(sample_finding(str(name), rng, told=not kinds))
+    return out
+
+
+def sample_finding(name: str, rng: np.random.Generator, told: bool = True) -> Finding:
+    """A finding of a kind with some side, place and severity; `told`: only such as we have phrases for."""
+    kind = KINDS[name]
+    phrases = PHRASES.get(name) if told else None
+    phrases = phrases or Phrases("", 0, (), "", places=("", *kind.places), bilateral=0.2)
+    place, severity, side = (str(rng.choice(choices)) for choices in (phrases.places, phrases.grades, phrases.sides))
+    if rng.random() < phrases.bilateral:
+        side = "bilateral"
+    return Finding(name, (IMPLIED_SIDE.get(place) or side) if kind.side else "", place, severity)
+
+
+def _fill(phrase: str, finding: Finding) -> str:
+    """The sentence of a finding: its side, place and severity put into a phrase."""
+    both = finding.side == "bilateral"
+    adjective, one, two = LANGUAGE["places"].get(finding.place, LANGUAGE["places"][""])
+    site = adjective if finding.place == "lingula" else f"{finding.side} {adjective}"
+    text = phrase.format(
+        side=finding.side,
+        site={"base": "bibasilar", "apex": "biapical"}.get(finding.place, site) if both else site,
+        where=(two if both else one).format(side=finding.side),
+        severity=finding.severity,
+        severely=finding.severity and finding.severity + "ly",
+        size=SIZE_WORDS.get(finding.severity, finding.severity),
+        effusion="effusions" if both else "effusion",
+        angle="angles" if both else "angle",
+        are="are" if both else "is",
+        hila="hila" if both else "hilum",
+        curve="dextroscoliosis" if finding.side == "right" else "levoscoliosis",
+    )
+    text = " ".join(text.split())
+    if both:  # several have no article
+        text = re.sub(r"\b[Aa]~ ", "", text)
+        text = re.sub(r"^There is (\w+ )?(?=bilateral pleural effusions)", r"There are \1", text)
+    text = re.sub(r"\b([Aa])~(?= [aeiou])", r"\1n", text).replace("~", "")
+    return text[:1].upper() + text[1:]
+
+
+def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple[str, str]:
+    """FINDINGS and IMPRESSION of a report; kinds we have no phrases for are left unsaid."""
+    findings = [finding for finding in findings if finding.name in PHRASES]
+    readers = LANGUAGE["readers"]
+    reader = int(rng.choice(len(readers), p=[reader["share"] for reader in readers]))
+
+    def prefer(phrases: Sequence[str]) -> str:
+        return phrases[reader if rng.random() < HABIT else int(rng.integers(len(phrases)))]
+
+    names = {finding.name for finding in findings}
+    sentences = []
+    for topic in readers[reader]["order"]:
+        here = [finding for finding in findings if PHRASES[finding.name].topic == topic]
+        sentences += [_fill(prefer(PHRASES[finding.name].say), finding) for finding in here]
+        if topic == "pleura":  # what is left of "no effusion or pneumothorax"
+            left = [phrases for name, phrases in LANGUAGE["denied"].items() if name in names]
+            sentences += [prefer(phrases) for phrases in left or [LANGUAGE["normal"][topic]]]
+        elif not here and topic in LANGUAGE["normal"]:
+            sentences.append(prefer(LANGUAGE["normal"][topic]))
+        if topic == "heart" and rng.random() < 0.15 and not any(PHRASES[name].topic == "lungs" for name in names):
+            sentences.append(LANGUAGE["vascularity"])
+    summary = [_fill(PHRASES[finding.name].impression, finding) for finding in findings]
+    summary = list(dict.fromkeys(text for text in summary if text)) or [prefer(LANGUAGE["no_acute"])]
+    numbered = [f"{i}. {text}" for i, text in enumerate(summary, 1)] if len(summary) > 1 else summary
+    return " ".join(sentences), " ".join(numbered)
