@@ -162,11 +162,16 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
     source, folder = Path(source), Path(folder)
     if source.resolve() == folder.resolve():
         raise MedcapError(f"{folder} cannot be both the source and the copy: name another folder")
-    found = require(source, "give the folder of an Open-i collection").rglob("ecgen-radiology")
+    if require(source, "give the folder of an Open-i collection").is_file():
+        raise MedcapError(f"{source} is a file: unpack it, and give the folder that ecgen-radiology is in")
+    found = source.rglob("ecgen-radiology")
     reports = min(found, key=lambda path: len(path.parts), default=source / "ecgen-radiology")
     paths = sorted(reports.glob("*.xml"))
     if not paths:
-        raise MedcapError(f"{reports} has no XML reports: give the folder of an Open-i collection")
+        raise MedcapError(
+            f"{reports} has no XML reports, and tables such as Kaggle's indiana_reports.csv cannot be redrawn: "
+            f"unpack NLMCXR_reports.tgz of openi.nlm.nih.gov in {source}"
+        )
     about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(paths), "size": size}
     about |= {"source": str(source.resolve()), "drawn_by": _version()}
     if not _begin(folder, about):
