@@ -1,13 +1,21 @@
 """The language of the phantom: which findings come together, and the sentences they are reported in.
 
+    sample_findings     findings of a made-up patient
+    write_report        findings -> FINDINGS and IMPRESSION
+    read_report         FINDINGS, also after cleaning -> findings
+    agreement           findings that are true and findings that were told -> figures
+
 Reads phrases.json beside this file: the phrases of three readers for every finding, and for what is normal.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +142,64 @@ def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple
     summary = list(dict.fromkeys(text for text in summary if text)) or [prefer(LANGUAGE["no_acute"])]
     numbered = [f"{i}. {text}" for i, text in enumerate(summary, 1)] if len(summary) > 1 else summary
     return " ".join(sentences), " ".join(numbered)
+
+
+def read_report(text: str) -> list[Finding]:
+    """The inverse of `write_report`: the findings that the sentences of FINDINGS tell, each once, in their order.
+
+    Only our phrases are understood: a normal sentence, or one that lost a word to "xxxx" or `<unk>`, tells none.
+    """
+    told = (_told().get(_plain(sentence)) for sentence in text.split("."))
+    return list(dict.fromkeys(finding for finding in told if finding))
+
+
+@cache
+def _told() -> dict[str, Finding]:
+    """Every sentence, made plain, that tells a finding of `sample_findings`, and this finding.
+
+    Findings that differ in severity only share the sentences that do not tell it: the first one, without any, is meant.
+    """
+    out: dict[str, Finding] = {}
+    for name, phrases in PHRASES.items():
+        sides = [*phrases.sides, *(["bilateral"] if phrases.bilateral else [])] if KINDS[name].side else [""]
+        for place, side, severity in product(phrases.places, sides, phrases.grades):
+            finding = Finding(name, side and IMPLIED_SIDE.get(place, side), place, severity)
+            for phrase in phrases.say:
+                out.setdefault(_plain(_fill(phrase, finding)), finding)
+    return out
+
+
+def _plain(sentence: str) -> str:
+    return " ".join(re.sub(r"[^\w\s]", "", sentence.lower()).split())
+
+
+def agreement(true: Sequence[Iterable[Finding]], told: Sequence[Iterable[Finding]]) -> dict[str, float]:
+    """How the findings told about studies agree with the true ones; in a study every name counts once.
+
+    recall: share of the true that are told; false: share of the told that are not true; side: share of those told
+    rightly, where the true one has a side, that have its side or sides. NaN where there is nothing to share, and how
+    many there were: n_true, n_told, n_sided.
+    """
+    n_true = n_told = n_right = n_sided = n_side = 0
+    for truth, said in zip(map(_sides, true), map(_sides, told), strict=True):
+        right = truth.keys() & said.keys()
+        sided = [name for name in right if truth[name]]
+        n_true, n_told, n_right = n_true + len(truth), n_told + len(said), n_right + len(right)
+        n_sided, n_side = n_sided + len(sided), n_side + sum(truth[name] == said[name] for name in sided)
+    return {
+        "recall": n_right / n_true if n_true else math.nan,
+        "false": (n_told - n_right) / n_told if n_told else math.nan,
+        "side": n_side / n_sided if n_sided else math.nan,
+        "n_true": n_true,
+        "n_told": n_told,
+        "n_sided": n_sided,
+    }
+
+
+def _sides(findings: Iterable[Finding]) -> dict[str, set[str]]:
+    """Name of every finding -> its sides; "bilateral" is left and right."""
+    out: dict[str, set[str]] = {}
+    for finding in findings:
+        sides = ("left", "right") if finding.side == "bilateral" else (finding.side,)
+        out.setdefault(finding.name, set()).update(side for side in sides if side)
+    return out

@@ -2,7 +2,9 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from medcap_paddle.files import MedcapError
 from medcap_paddle.findings import KINDS, LABELS, Finding, from_mesh, label_vector, to_mesh
 from medcap_paddle.phrasing import LANGUAGE
 from medcap_paddle.radiograph import draw
+from medcap_paddle.reports import clean
 
 SIZE = 224  # what an encoder sees
 SEED = 3
@@ -190,6 +193,78 @@ def test_quirks_of_the_real_collection():
     assert 15 < np.median(words) < 50
 
 
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def made_up(studies: int, seed: int = 0):
+    """Findings of made-up studies, all kinds by turns, and their FINDINGS."""
+    rng = np.random.default_rng(seed)
+    findings = [[phrasing.sample_finding(name, rng)] for name in phrasing.PHRASES for _ in range(10)]
+    findings += [phrasing.sample_findings(rng) for _ in range(studies)]
+    return findings, [phrasing.write_report(study, rng)[0] for study in findings]
+
+
+def test_a_report_is_read_back():
+    for findings, text in zip(*made_up(400), strict=True):
+        read = {finding.name: finding for finding in phrasing.read_report(text)}
+        assert phrasing.read_report(clean(text)) == list(read.values())
+        assert read.keys() == {finding.name for finding in findings}
+        for finding in findings:
+            told = read[finding.name]
+            assert (told.side, told.place) == (finding.side, finding.place)
+            assert told.severity in (finding.severity, "")  # some phrases leave it unsaid
+
+
+def test_nothing_is_read_into_what_is_normal_or_strange():
+    for seed in range(50):
+        assert phrasing.read_report(phrasing.write_report([], np.random.default_rng(seed))[0]) == []
+    for denied in LANGUAGE["denied"].values():
+        assert phrasing.read_report(" ".join(denied)) == []
+    assert phrasing.read_report("") == phrasing.read_report("The nodule measures < 1 cm. Chest. . ") == []
+    mute = Finding("monitor leads")  # drawn, but there are no phrases for it
+    assert phrasing.read_report(phrasing.write_report([mute], np.random.default_rng(0))[0]) == []
+
+
+@pytest.mark.parametrize("lost", ["XXXX", "xxxx", "<unk>"])
+def test_a_sentence_that_lost_a_word_tells_nothing(lost):
+    told = "there is severe cardiomegaly . there is a small left pleural effusion ."
+    assert [finding.name for finding in phrasing.read_report(told)] == ["cardiomegaly", "pleural effusion"]
+    assert [finding.name for finding in phrasing.read_report(told.replace("severe", lost))] == ["pleural effusion"]
+
+
+def test_equal_findings_agree():
+    findings, texts = made_up(100)
+    figures = phrasing.agreement(findings, [phrasing.read_report(text) for text in texts])
+    assert (figures["recall"], figures["false"], figures["side"]) == (1, 0, 1)
+    assert figures["n_true"] == figures["n_told"] == sum(map(len, findings)) > figures["n_sided"] > 0
+
+
+def test_the_other_side_is_told_but_is_the_wrong_side():
+    other = {"left": "right", "right": "left"}
+    findings = [[finding for finding in study if finding.side in other] for study in made_up(100)[0]]
+    swapped = [[replace(finding, side=other[finding.side]) for finding in study] for study in findings]
+    figures = phrasing.agreement(findings, swapped)
+    assert (figures["recall"], figures["false"], figures["side"]) == (1, 0, 0)
+
+
+def test_shares_are_of_all_findings_of_all_studies():
+    true = [
+        [Finding("cardiomegaly"), Finding("nodule", "left"), Finding("mass", "left")],
+        [],
+        [Finding("scar", "left")],
+    ]
+    told = [[Finding("nodule", "left")], [Finding("mass", "left")], [Finding("scar", "right"), Finding("kyphosis")]]
+    figures = phrasing.agreement(true, told)
+    assert figures == {"recall": 2 / 4, "false": 2 / 4, "side": 1 / 2, "n_true": 4, "n_told": 4, "n_sided": 2}
+    both = [Finding("nodule", "left"), Finding("nodule", "right")]
+    assert phrasing.agreement([[Finding("nodule", "bilateral")]], [both])["side"] == 1
+    assert phrasing.agreement([both], [both[:1]])["side"] == 0  # one of two sides is not the side
+    assert all(np.isnan(phrasing.agreement([[]], [[]])[share]) for share in ("recall", "false", "side"))
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
 def test_the_same_seed_plans_the_same_studies_and_another_does_not():
     assert phantom.plan(20, seed=4) == phantom.plan(20, seed=4)
     assert phantom.plan(20, seed=4) != phantom.plan(20, seed=5)
@@ -252,3 +327,27 @@ def test_a_real_collection_is_never_overwritten(tmp_path):
         phantom.redraw(tmp_path, tmp_path)
     with pytest.raises(MedcapError, match="Open-i"):
         phantom.redraw(tmp_path / "nothing", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("IU.zip", "unpack it"), ("tables/indiana_reports.csv", "Kaggle.*unpack")]
+)
+def test_redraw_says_what_it_needs(tmp_path, name, remedy):
+    path = tmp_path / "in" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("uid,MeSH\n")
+    with pytest.raises(MedcapError, match=f"{re.escape(str(tmp_path / 'in' / Path(name).parts[0]))}.*{remedy}"):
+        phantom.redraw(tmp_path / "in" / Path(name).parts[0], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_fingerprint_covers_every_room_that_draws_or_writes():
+    package, needed, waiting = Path(phantom.__file__).parent, set(), ["phantom"]
+    while waiting:
+        needed.add(room := waiting.pop())
+        source = (package / f"{room}.py").read_text()
+        names = re.findall(r"^from \.(\w+) import", source, re.MULTILINE)
+        for several in re.findall(r"^from \. import ([\w, ]+\w)", source, re.MULTILINE):
+            names += several.split(", ")
+        waiting += set(names) - needed
+    assert needed - {"files"} == set(phantom.SOURCES)
