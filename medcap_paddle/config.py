@@ -56,7 +56,7 @@ class Config:
 
     @classmethod
     def tiny(cls, **changes) -> Config:
-        return replace(cls(embed=64, hidden=64, epochs=2, batch_size=16), **changes)
+        return replace(cls(embed=128, hidden=128, epochs=10, batch_size=16, learning_rate=5e-3, min_freq=1), **changes)
 
     @classmethod
     def original(cls, **changes) -> Config:

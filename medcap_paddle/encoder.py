@@ -38,7 +38,7 @@ from PIL import Image
 from . import image
 from .files import MedcapError, atomic, read_table, require
 from .findings import KINDS, LABELS, from_mesh, label_vector
-from .phantom import sample_findings
+from .phrasing import sample_findings
 from .radiograph import draw
 
 SHIPPED = Path(__file__).with_name("encoder.safetensors")
@@ -77,6 +77,8 @@ def load(name: str, weights: str | Path | None = None) -> Encoder:
         size = int(facts["image_size"])
         whole = Small(len(json.loads(facts["labels"])))
         _fill(whole, tensors, path)
+        if size % 96 == 0:  # the same 3 x 3 cells; oneDNN pools adaptively in float32 only
+            whole.neck[3] = nn.AvgPool2D(size // 96)
         network = nn.Sequential(whole.trunk, whole.neck)
     elif name == "random":
         path, size, network = Path("seed 0"), 64, _random()

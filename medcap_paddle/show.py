@@ -111,7 +111,7 @@ def curves(history: pd.DataFrame | None = None) -> Figure:
     return figure
 
 
-def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[str, str]]]], width: int = 78) -> Figure:
+def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[str, str]]]], width: int = 98) -> Figure:
     """What was written under what: for each study (paths, reference, [(title, prediction), ...]).
 
     At most two views of a study are shown. Words that a prediction shares with the reference are green.
@@ -138,7 +138,7 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
                 for word in words.split(" "):
                     known = title != "radiologist" and word in shared and word != "."
                     ax.text(
-                        0.37 + 0.0078 * column, y, word, transform=ax.transAxes, va="top", family="monospace",
+                        0.37 + 0.0059 * column, y, word, transform=ax.transAxes, va="top", family="monospace",
                         fontsize=9.5, color="#1b7a3d" if known else "black", parse_math=False,
                     )  # fmt: skip
                     column += len(word) + 1
