@@ -175,6 +175,15 @@ def test_saved_encoder_is_the_trained_one(trained):
     assert encoder.choose(phantom_images=False, weights=out) == "small"
 
 
+def test_training_continues_from_an_encoder(trained):
+    out, _, history = trained
+    options = {"sizes": [32], "batch_size": 8, "learning_rate": 1e-4}
+    _, again = encoder.train(bright_sides(32), ["left", "right"], start=out, **options)
+    assert again[0] < 0.8 * history[0]
+    with pytest.raises(MedcapError, match="encoder.safetensors has other shapes for head"):
+        encoder.train(bright_sides(32), ["left"], start=out, **options)
+
+
 def test_training_is_deterministic():
     runs = [encoder.train(bright_sides(16), ["a", "b"], sizes=[32], batch_size=8)[1] for _ in range(2)]
     assert runs[0] == runs[1]
@@ -235,4 +244,4 @@ def test_probe_finds_what_features_hold_and_names_what_it_left_out():
 def test_by_study_joins_views():
     rows = np.array([[1.0, 0], [5, 5], [3, 2]])
     joined, ids = encoder.by_study(rows, ["a", "b", "a"])
-    assert ids == ["a", "b"] and joined[0].tolist() == [2, 1, 3, 2]
+    assert ids == ["a", "b"] and joined.tolist() == [[3, 2], [5, 5]]
