@@ -35,8 +35,9 @@ class LSTMCaptioner(nn.Layer):
     ):
         super().__init__()
         self.remind = remind
-        self.image = nn.Linear(feature_dim, embed)
-        # Paddle's own initialisation makes words so small that the first epochs only enlarge them.
+        # Paddle's own initialisation makes words so small that the first epochs only enlarge them, and images so
+        # large that words are lost beside them.
+        self.image = nn.Linear(feature_dim, embed, weight_attr=nn.initializer.Normal(0.0, 0.01))
         self.words = nn.Embedding(vocab_size, embed, weight_attr=nn.initializer.Normal(0.0, 0.5))
         self.lstm = nn.LSTM(embed, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
