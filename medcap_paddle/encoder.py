@@ -5,7 +5,8 @@
                 its vector is the probability of each finding of `findings.LABELS`, sides apart
     random      a small network nobody trained, for tests
 
-`encoder.safetensors` holds float16 tensors `trunk.*`, `neck.*` and `head.*` (one logit a label); its metadata say labels, image_size, seed, images, epochs and auc (linear probe, unseen phantoms).
+`encoder.safetensors` holds float16 tensors `trunk.*`, `neck.*` and `head.*` (one logit a label); its metadata say
+labels, image_size, seed, images, epochs and auc (linear probe, unseen phantoms).
 
     python -m medcap_paddle.encoder [--images N] [--epochs E] [--size S] [--out PATH]    train on phantoms
     python -m medcap_paddle.encoder --work WORK [...]                                    on MeSH tags of 01's tables

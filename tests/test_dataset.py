@@ -34,7 +34,5 @@ def test_batches_of_similar_length_waste_little(studies):
 
 def test_the_order_is_another_one_each_epoch(studies):
     train, _, _ = studies
-    first, second = (
-        [tokens.tolist() for _, tokens in train.batches(8, np.random.default_rng([0, e]))] for e in (1, 2)
-    )
+    first, second = ([tokens.tolist() for _, tokens in train.batches(8, np.random.default_rng([0, e]))] for e in (1, 2))
     assert first != second

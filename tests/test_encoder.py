@@ -157,15 +157,15 @@ def trained(tmp_path_factory):
 def test_training_lowers_the_loss_and_tells_sides(trained):
     _, network, history = trained
     assert history[-1] < 0.6 * history[0]
-    _, logits, targets = encoder.outputs(network, bright_sides(64, seed=1), 32)
-    auc = encoder.areas(logits, targets, ["left", "right"])
+    features, targets = encoder.outputs(network, bright_sides(64, seed=1), 32)
+    auc = encoder.areas(features, targets, ["left", "right"])
     assert min(auc.values()) > 0.9, auc
 
 
 def test_saved_encoder_is_the_trained_one(trained):
     out, network, _ = trained
     loaded = encoder.load("small", out)
-    features, _, _ = encoder.outputs(network, bright_sides(8, seed=2), 32)
+    features, _ = encoder.outputs(network, bright_sides(8, seed=2), 32)
     pictures = np.stack([transform(pixels, 32) for pixels, _ in bright_sides(8, seed=2)])
     with paddle.no_grad():
         kept = loaded.network(paddle.to_tensor(pictures)).numpy()
