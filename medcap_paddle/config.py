@@ -34,7 +34,7 @@ class Config:
     remind: bool = True  # add the image to every word, not only before the first
     # training
     batch_size: int = 32
-    epochs: int = 20
+    epochs: int = 16
     learning_rate: float = 2e-3
     schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or "constant"
     clip: float = 5.0  # global gradient norm
@@ -43,7 +43,7 @@ class Config:
     # generation
     beam_size: int = 3
     min_length: int = 5
-    length_penalty: float = 0.0
+    length_penalty: float = 1.0
     no_repeat_ngram: int = 0
     ban_unk: bool = True
 

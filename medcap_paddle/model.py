@@ -11,6 +11,7 @@ A view that a study does not have is a row of zeros. Law: stepping through the w
 
 from __future__ import annotations
 
+import numpy as np
 import paddle
 from paddle import nn
 
@@ -35,18 +36,25 @@ class LSTMCaptioner(nn.Layer):
     ):
         super().__init__()
         self.remind = remind
-        # Paddle's own initialisation makes words so small that the first epochs only enlarge them, and images so
-        # large that words are lost beside them.
-        self.image = nn.Linear(feature_dim, embed, weight_attr=nn.initializer.Normal(0.0, 0.01))
+        self.register_buffer("mean", paddle.zeros([feature_dim]))
+        self.register_buffer("deviation", paddle.ones([feature_dim]))
+        self.image = nn.Linear(feature_dim, embed)
+        # Paddle's own initialisation makes words so small that the first epochs only enlarge them.
         self.words = nn.Embedding(vocab_size, embed, weight_attr=nn.initializer.Normal(0.0, 0.5))
         self.lstm = nn.LSTM(embed, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden, vocab_size)
 
+    def standardise(self, features: np.ndarray) -> None:
+        """Take mean and deviation from train features [N, D]: a rare finding must be as loud as a common one."""
+        self.mean.set_value(features.mean(0))
+        self.deviation.set_value(np.maximum(features.std(0), 1e-3))
+
     def see(self, features: paddle.Tensor) -> paddle.Tensor:
         """features [B, K, D] to one vector a study [B, E]."""
         absent = (features == 0).all(-1, keepdim=True)  # [B, K, 1]
-        return paddle.where(absent, paddle.full([], -1e9), self.image(features)).max(1)
+        views = self.image((features - self.mean) / self.deviation)
+        return paddle.where(absent, paddle.full([], -1e9), views).max(1)
 
     def forward(self, features: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:
         image = self.see(features).unsqueeze(1)  # [B, 1, E]

@@ -95,6 +95,7 @@ def fit(
     from visualdl import LogWriter
 
     run_dir = Path(run_dir)
+    model.standardise(np.concatenate(train.features))
     batches = math.ceil(len(train) / batch_size)
     steps = epochs * batches
     # Batches hold reports of similar length. Divided by its own words, a batch of long reports would teach as much as
