@@ -129,16 +129,16 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
             view = ax.inset_axes([0.175 * i, 0.02, 0.17, 0.96])
             view.imshow(read(path), cmap="gray")
             view.axis("off")
-        shared, y = set(reference.split()), 1.0
+        shared, y = set(reference.split()), 1.0 - 0.8 * line / height
         for title, text in blocks:
-            ax.text(0.37, y, title, transform=ax.transAxes, va="top", fontsize=10, weight="bold")
+            ax.text(0.37, y, title, transform=ax.transAxes, va="baseline", fontsize=10, weight="bold")
             for words in wrap(text, width) or ["(nothing)"]:
                 y -= line / height
                 column = 0
                 for word in words.split(" "):
                     known = title != "radiologist" and word in shared and word != "."
                     ax.text(
-                        0.37 + 0.0059 * column, y, word, transform=ax.transAxes, va="top", family="monospace",
+                        0.37 + 0.0059 * column, y, word, transform=ax.transAxes, va="baseline", family="monospace",
                         fontsize=9.5, color="#1b7a3d" if known else "black", parse_math=False,
                     )  # fmt: skip
                     column += len(word) + 1
