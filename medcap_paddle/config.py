@@ -31,7 +31,7 @@ class Config:
     hidden: int = 512
     layers: int = 1
     dropout: float = 0.5
-    remind: bool = True  # add the image to every word, not only before the first
+    remind: bool = True  # keep the image in sight at every word, not only before the first
     # training
     batch_size: int = 32
     epochs: int = 16
@@ -81,10 +81,17 @@ class Config:
     def load(cls, path: str | Path) -> Config:
         """Read a saved config; MedcapError on a missing file or an unknown key."""
         values = read_json(path, "run 04_train.ipynb")
+        if not isinstance(values, dict):
+            raise MedcapError(f"{path} holds no settings: run 04_train.ipynb")
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             names = ", ".join(unknown)
             raise MedcapError(f"{path} has unknown settings {names}: remove them or use the version that wrote it")
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        for name, value in values.items():
+            if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
+                kind = kinds[name].__name__
+                raise MedcapError(f"{path}: {name} is {value!r}, which is no {kind}: mend it or run 04_train.ipynb")
         return cls(**values)
 
     def save(self, path: str | Path) -> None:

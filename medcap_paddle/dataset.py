@@ -62,7 +62,11 @@ class Studies:
 
 def has(work_dir: str | Path, split: str) -> bool:
     """Whether the collection has studies of that split."""
-    return bool(read_json(Path(work_dir) / "collection.json", "run 01_reports.ipynb")["studies"].get(split))
+    path = Path(work_dir) / "collection.json"
+    try:
+        return bool(read_json(path, "run 01_reports.ipynb")["studies"].get(split))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise MedcapError(f"{path} does not tell its studies ({error}): run 01_reports.ipynb") from error
 
 
 def reported_split(work_dir: str | Path) -> str:

@@ -8,6 +8,8 @@ metrics.json beside it:
      "strata": {name: {"studies", "figures"}},
      "classes": {observation: {"precision", "recall", "f1", "positives"}}}
 
+Runs named <run>, <run>_seed1, <run>_seed2 ... differ in the seed of their training only; they get a row for their mean.
+
 Every figure is made of numbers kept per study (n-gram counts, ROUGE-L, CIDEr, nll, labels), so a bootstrap resample is
 a weighting of studies and costs one matrix product. CIDEr and ROUGE-L resample the scores of the studies; CIDEr's
 document frequencies stay those of the full set. BLEU, perplexity and the clinical figures are computed anew from the
@@ -29,17 +31,16 @@ import argparse
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import MedcapError, read_table, write_json
+from .files import MedcapError, plain_ending, read_table, write_json
 from .labels import OBSERVATIONS, averages, counts, label, scores
 from .reports import clean
 
@@ -301,6 +302,9 @@ def evaluate(
             tp, fp, fn = stats["clinical"].sum(0)
             columns = scores(tp, fp, fn) | {"positives": tp + fn}
             out[name]["classes"] = {o: {k: float(v[i]) for k, v in columns.items()} for i, o in enumerate(OBSERVATIONS)}
+    for name, seeds in _seeds(tables).items():
+        mean, spreads[name] = _over_seeds([out[seed]["figures"] for seed in seeds], [spreads[seed] for seed in seeds])
+        out[name] = {"split": split, "protocol": protocol, "studies": len(references), "seeds": seeds, "figures": mean}
     for name in set(out) - {against} if against in out else ():
         for figure, spread in spreads[name].items():
             if figure in spreads[against]:
@@ -308,6 +312,31 @@ def evaluate(
                 p = 2 * min((difference <= 0).mean(), (difference >= 0).mean())
                 out[name]["figures"][figure]["p"] = float(min(1.0, max(p, 1 / number)))
     return out
+
+
+def _seeds(runs: Iterable[str]) -> dict[str, list[str]]:
+    """Runs that differ in their seed only: {"lstm, mean of 3 seeds": ["lstm", "lstm_seed1", "lstm_seed2"]}."""
+    groups: dict[str, list[str]] = {}
+    for run in runs:
+        groups.setdefault(re.sub(r"_seed\d+$", "", run), []).append(run)
+    return {f"{name}, mean of {len(seeds)} seeds": seeds for name, seeds in groups.items() if len(seeds) > 1}
+
+
+def _over_seeds(figures: list[dict], spreads: list[dict[str, np.ndarray]]) -> tuple[dict, dict[str, np.ndarray]]:
+    """Mean over seeds of each figure, with an interval over both studies and seeds, and its resampled values.
+
+    Each resample of the studies also draws the seeds anew, as many as there are, with replacement.
+    """
+    count, number = len(spreads), len(next(iter(spreads[0].values())))
+    drawn = np.random.default_rng(0).integers(0, count, [number, count])
+    entries, out = {}, {}
+    for name in spreads[0]:
+        out[name] = np.stack([spread[name] for spread in spreads])[drawn, np.arange(number)[:, None]].mean(1)
+        values = [entry[name]["value"] for entry in figures]
+        low, high = np.percentile(out[name], (2.5, 97.5))
+        entries[name] = {"value": float(np.mean(values)), "low": float(low), "high": float(high), "by_seed": values}
+        entries[name]["protocol"] = figures[0][name]["protocol"]
+    return entries, out
 
 
 def _rows(stats: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
@@ -340,7 +369,8 @@ def _given_labels(study_ids: pd.Series, labels: pd.DataFrame) -> np.ndarray:
 def write_runs(runs_dir: str | Path, metrics: dict[str, dict]) -> None:
     """runs/<run>/metrics.json of every run."""
     for name, content in metrics.items():
-        write_json(Path(runs_dir) / name / "metrics.json", content)
+        if "seeds" not in content:  # the mean over seeds is no run
+            write_json(Path(runs_dir) / name / "metrics.json", content)
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -388,6 +418,7 @@ def by_stratum(metrics: dict[str, dict], figure: str = "cider") -> pd.DataFrame:
         {
             run: {f"{s} ({c['studies']})": c["figures"].get(figure, {}).get("value") for s, c in m["strata"].items()}
             for run, m in metrics.items()
+            if "strata" in m
         }
     ).T
 
@@ -414,7 +445,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--against", help="the file that the others are tested against (default: the first)")
     parser.add_argument("--json", help="write everything to this file")
     options = parser.parse_args(arguments)
-    try:
+    with plain_ending():
         tables = {path: read_predictions(path) for path in options.predictions}
         train, vocab, labels = [], None, None
         if options.train:
@@ -426,8 +457,6 @@ def main(arguments: list[str] | None = None) -> None:
             labels = read_table(options.labels, ["study_id", *OBSERVATIONS], "give a table of labels")
         against = options.against or options.predictions[0]
         metrics = evaluate(tables, options.protocol, vocab, set(train), labels, against)
-    except MedcapError as error:
-        sys.exit(f"medcap_paddle.evaluate: {error}")
     print(compare(metrics).to_string())
     if vocab is None and options.protocol == "r2gen":
         print("\nwithout --train no rare word of a reference becomes <unk>: this is r2gen's protocol but for that")

@@ -6,6 +6,9 @@ Reads the table images.csv (image_id, path) and the images; writes
     image_id  [N] string
     attributes: encoder, weights (fingerprint), source, preprocessing, image_size,
                 precision, difference (relative, from float32, on the first batch)
+    unreadable [M, 3] string: image id, file, reason
+
+Before the HDF5 part stands its digest (in HDF5's user block, which other programs skip): a damaged file is refused.
 
 `read` refuses features made otherwise than those a run was trained on. Precision may differ: it changes a feature by
 less than a percent, and another machine may not have it.
@@ -13,8 +16,9 @@ less than a percent, and another machine may not have it.
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import os
+import re
 import tempfile
 import warnings
 from collections import deque
@@ -22,20 +26,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import paddle
 
 from . import image
 from .encoder import Encoder
-from .files import MedcapError, atomic, require
+from .files import MedcapError, alone, atomic, digest, require
+from .resume import Part, finished, forget, parts, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
 
+UNREADABLE = ("image_id", "file", "reason")
 IDENTITY = ("encoder", "weights", "preprocessing", "image_size")
 MAKER = "run 02_features.ipynb"
+BLOCK = 512  # bytes, the smallest user block of HDF5
 Run = Callable[[np.ndarray], np.ndarray]  # float32 [B, 3, S, S] -> float32 [B, D]
 
 
@@ -43,7 +50,7 @@ Run = Callable[[np.ndarray], np.ndarray]  # float32 [B, 3, S, S] -> float32 [B, 
 class Summary:
     images: int
     attributes: dict
-    unreadable: list[dict[str, str]] = field(default_factory=list)  # image_id, file, reason
+    unreadable: list[dict[str, str]] = field(default_factory=list)  # of UNREADABLE
 
 
 def describe(encoder: Encoder) -> dict:
@@ -64,34 +71,82 @@ def check(found: dict, expect: dict, what: str | Path) -> None:
 def extract(
     images: pd.DataFrame, encoder: Encoder, out: str | Path, batch_size: int = 32, exact: bool = False
 ) -> Summary:
-    """Write features.h5; images that cannot be read are left out and listed. `exact` computes in float32."""
+    """Write features.h5; images that cannot be read are left out and listed. `exact` computes in float32.
+
+    Stopped, it goes on from the last finished batch; finished, it does nothing while images and encoder are the same.
+    """
     from tqdm.auto import tqdm
 
-    ids, paths = list(images["image_id"]), list(images["path"])
-    ready = decoded(tqdm(paths, "features", unit="image"), encoder.image_size, ahead=3 * batch_size)
-    rows, kept, unreadable = [], [], []
-    with tempfile.TemporaryDirectory() as folder:
-        run, precision = fast(encoder, folder, exact)
-        difference = 0.0
-        while batch := list(itertools.islice(ready, batch_size)):
-            start = len(kept) + len(unreadable)
-            for image_id, path, pixels in zip(ids[start:], paths[start:], batch, strict=False):
-                if isinstance(pixels, MedcapError):
-                    unreadable.append({"image_id": image_id, "file": str(path), "reason": str(pixels)})
-                else:
-                    kept.append(image_id)
-            pictures = [pixels for pixels in batch if not isinstance(pixels, MedcapError)]
-            if not pictures:
-                continue
-            rows.append(run(np.stack(pictures)))
-            if len(rows) == 1 and precision != "float32":
-                truth = eager(encoder)(np.stack(pictures))
-                difference = float(np.linalg.norm(rows[0] - truth) / np.linalg.norm(truth))
-    if not rows:
-        raise MedcapError(f"none of {len(paths)} images could be read: run 01_reports.ipynb again")
-    attributes = {**describe(encoder), "source": encoder.source, "precision": precision, "difference": difference}
-    write(out, kept, np.concatenate(rows), attributes)
-    return Summary(len(kept), attributes, unreadable)
+    ids, paths = list(images["image_id"]), list(map(str, images["path"]))
+    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *_stamp(path)] for path in paths])
+    if unchanged(out, inputs):
+        tqdm.write(f"{out} is up to date: nothing to do")
+        return summary(out)
+
+    def rest(done: int) -> Iterator[Part]:
+        starts = range(done * batch_size, len(ids), batch_size)
+        bar = tqdm(paths, "features", unit="image", initial=min(starts.start, len(ids)))
+        ready = decoded(paths[starts.start :], encoder.image_size, ahead=3 * batch_size)
+        with bar, tempfile.TemporaryDirectory() as folder:
+            run, precision = fast(encoder, folder, exact)
+            for start in starts:
+                truth = eager(encoder) if start == 0 and precision != "float32" else run
+                part = slice(start, start + batch_size)
+                yield {**_batch(run, truth, ids[part], paths[part], ready), "precision": np.array(precision)}
+                bar.update(len(ids[start : start + batch_size]))
+
+    with alone(out):
+        _write(out, parts(out, inputs, rest), {**describe(encoder), "source": encoder.source}, encoder.dim)
+        finished(out, inputs)
+        forget(out)
+    return summary(out)
+
+
+def _stamp(path: str) -> list[int]:
+    """Size and time of a file, to notice that it was replaced."""
+    try:
+        status = os.stat(path)
+        return [status.st_size, status.st_mtime_ns]
+    except OSError:
+        return []
+
+
+def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterator) -> Part:
+    """The next images of `ready`: features [n, D], their image_id [n], unreadable [m, 3] and the relative difference
+    of the features from those of `truth`.
+    """
+    pictures, kept, unreadable = [], [], []
+    for image_id, path, pixels in zip(ids, paths, ready, strict=False):
+        if isinstance(pixels, MedcapError):
+            unreadable.append((image_id, path, str(pixels)))
+        else:
+            kept.append(image_id)
+            pictures.append(pixels)
+    rows, difference = np.zeros((0, 0), np.float32), 0.0
+    if pictures:
+        rows = halving(run, np.stack(pictures))
+        if truth is not run:
+            exact = truth(np.stack(pictures))
+            difference = float(np.linalg.norm(rows - exact) / np.linalg.norm(exact))
+    return {
+        "features": rows,
+        "image_id": np.array(kept, str),
+        "unreadable": np.array(unreadable, str).reshape(-1, 3),
+        "difference": np.array(difference),
+    }
+
+
+def halving(run: Run, batch: np.ndarray) -> np.ndarray:
+    """run(batch), in two halves where the memory does not suffice for the whole; said once."""
+    try:
+        return run(batch)
+    except (MemoryError, RuntimeError) as error:
+        short = isinstance(error, MemoryError) or re.search("out of memory|ResourceExhausted", str(error), re.I)
+        if not short or len(batch) < 2:
+            raise
+    warnings.warn(f"not enough memory for a batch of {len(batch)} images: using smaller ones", stacklevel=2)
+    middle = len(batch) // 2
+    return np.concatenate([halving(run, batch[:middle]), halving(run, batch[middle:])])
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:
@@ -172,29 +227,78 @@ def exported(encoder: Encoder, folder: str | Path, exact: bool) -> tuple[Run, st
 
 
 def write(path: str | Path, image_ids: Sequence[str], features: np.ndarray, attributes: dict) -> None:
+    part = {"features": features, "image_id": np.array(image_ids, str), "unreadable": np.zeros((0, 3), str)}
+    _write(path, [part], attributes)
+
+
+def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0) -> None:
+    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty."""
     import h5py
 
-    if not np.isfinite(features).all():
-        raise MedcapError(f"the encoder {attributes['encoder']} gives features that are not finite: check its weights")
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-        file["features"] = features.astype(np.float32)
-        file.create_dataset("image_id", data=list(image_ids), dtype=h5py.string_dtype())
-        file.attrs.update(attributes)
+    with atomic(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
+            text = h5py.string_dtype()
+            for part in batches:
+                if not np.isfinite(part["features"]).all():
+                    name = attributes["encoder"]
+                    raise MedcapError(f"the encoder {name} gives features that are not finite: check its weights")
+                if "features" not in file:
+                    D = dim or part["features"].shape[1]
+                    file.create_dataset("features", (0, D), "float32", maxshape=(None, D), chunks=(256, D))
+                    file.create_dataset("image_id", (0,), text, maxshape=(None,))
+                    file.create_dataset("unreadable", (0, 3), text, maxshape=(None, 3))
+                    attributes = {**attributes, **{n: part[n].item() for n in ("precision", "difference") if n in part}}
+                for name in ("features", "image_id", "unreadable"):
+                    _append(file[name], part[name] if name == "features" else part[name].astype(object))
+            if not len(file.get("image_id", ())):
+                raise MedcapError(f"none of {len(file['unreadable'])} images could be read: run 01_reports.ipynb again")
+            file.attrs.update(attributes)
+        with temporary.open("rb+") as file:
+            file.seek(BLOCK)
+            seal = _seal(file)
+            file.seek(0)
+            file.write(seal)
+
+
+def _append(dataset, rows: np.ndarray) -> None:
+    start = len(dataset)
+    dataset.resize(start + len(rows), axis=0)
+    if len(rows):
+        dataset[start:] = rows
+
+
+def _seal(file: BinaryIO) -> bytes:
+    """What stands before the HDF5 part of the file: a digest of that part."""
+    sha = hashlib.sha256()
+    while block := file.read(1 << 20):
+        sha.update(block)
+    return b"medcap_paddle features, sha256 " + sha.hexdigest().encode() + b"\n"
+
+
+def _open(path: str | Path):
+    """The HDF5 file, after its digest has been checked: HDF5 itself may crash on a damaged file."""
+    import h5py
+
+    with require(path, MAKER).open("rb") as file:
+        head = file.read(BLOCK)
+        if not head.startswith(_seal(file)):
+            raise MedcapError(f"{path} is damaged or not a features file of ours: {MAKER} again")
+    return h5py.File(path)
 
 
 def read(path: str | Path, expect: dict | None = None) -> tuple[dict[str, int], np.ndarray, dict]:
     """Image id -> row, features [N, D] and attributes; other attributes than `expect` are refused."""
-    import h5py
-
-    require(path, MAKER)
-    try:
-        with h5py.File(path) as file:
-            features = file["features"][:]
-            ids = list(file["image_id"].asstr()[:])
-            attributes = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise MedcapError(f"{path} is not a features file ({error}): {MAKER} again") from error
-    if features.ndim != 2 or len(features) != len(ids) or not np.isfinite(features).all():
-        raise MedcapError(f"{path} is damaged (wrong shape, or values that are not finite): {MAKER} again")
+    with _open(path) as file:
+        features = file["features"][:]
+        ids = list(file["image_id"].asstr()[:])
+        attributes = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
     check(attributes, expect or {}, path)
     return {image_id: row for row, image_id in enumerate(ids)}, features, attributes
+
+
+def summary(path: str | Path) -> Summary:
+    """What a features file holds."""
+    rows, _, attributes = read(path)
+    with _open(path) as file:
+        unreadable = [dict(zip(UNREADABLE, row, strict=True)) for row in file["unreadable"].asstr()[:]]
+    return Summary(len(rows), attributes, unreadable)

@@ -1,19 +1,28 @@
 """Files between the stages: our error, missing inputs that name their maker, writes that never stay half done.
 
-Tables are CSV in UTF-8 with every cell a string, so that a report reading "None" stays a report.
+Tables are CSV in UTF-8 with every cell a string, so that a report reading "None" stays a report. A cell that a
+spreadsheet program would execute ("=HYPERLINK(...)") gets an apostrophe in front, which reading takes away.
+JSON and tensors that a program relies on carry a digest of themselves, and are refused when it does not fit.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import pandas as pd
+
+EXECUTABLE = r"^'*[=+\-@\t\r]"  # OWASP, "CSV injection"
+NUMBER = r"^[+-]?[\d.]+(?:e[+-]?\d+)?$"
 
 
 class MedcapError(Exception):
@@ -30,15 +39,71 @@ def require(path: str | Path, remedy: str) -> Path:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary neighbour of `path` to write to; it takes the name only when the block succeeds."""
+    """Yield a temporary neighbour of `path` to write to; it takes the name only when the block succeeds.
+
+    MedcapError when it cannot be written: a full disk, a folder that is read-only, a file in the place of a folder.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Hold what makes `path` for this process; MedcapError when another process has it. The system frees it."""
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise MedcapError(
+            f"{path} is being written by another process: wait for it, stop it, or choose another work_dir"
+        ) from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with lock:
+        yield
+
+
+def _unwritable(path: Path, error: OSError) -> MedcapError:
+    return MedcapError(
+        f"{path} cannot be written ({error.strerror or error}): free some space or choose another work_dir"
+    )
+
+
+@contextmanager
+def plain_ending() -> Iterator[None]:
+    """For commands: our errors and Ctrl-C end the program with a sentence, not with a traceback."""
+    try:
+        yield
+    except MedcapError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")
+
+
+def digest(*things: object) -> str:
+    """Fingerprint of arrays, bytes and whatever JSON can write: the same things give the same, on any machine."""
+    sha = hashlib.sha256()
+    for thing in things:
+        if isinstance(thing, np.ndarray):
+            sha.update(f"{thing.dtype} {thing.shape}".encode())
+            thing = np.ascontiguousarray(thing).tobytes()
+        elif not isinstance(thing, bytes):
+            thing = json.dumps(thing, sort_keys=True).encode()
+        sha.update(thing + b"\0")
+    return sha.hexdigest()[:32]
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -50,13 +115,58 @@ def read_json(path: str | Path, remedy: str) -> object:
     """Parsed JSON; MedcapError when the file is missing or is not JSON."""
     try:
         return json.loads(require(path, remedy).read_text(encoding="utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError, OSError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise MedcapError(f"{path} is not readable JSON ({error}): {remedy}") from error
 
 
-def write_table(path: str | Path, table: pd.DataFrame) -> None:
+def write_sealed(path: str | Path, value: dict) -> None:
+    """JSON with a digest of itself."""
+    write_json(path, {**value, "digest": digest(value)})
+
+
+def read_sealed(path: str | Path, remedy: str) -> dict:
+    """What `write_sealed` wrote; MedcapError when a single character of it has changed."""
+    value = read_json(path, remedy)
+    if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
+        raise MedcapError(f"{path} was damaged or changed by hand: {remedy}")
+    return value
+
+
+def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], facts: dict | None = None) -> None:
+    """Arrays by name, and facts (whatever JSON can write) in the header, as safetensors with a digest of both."""
+    from safetensors.numpy import save_file
+
+    text = json.dumps(facts or {}, sort_keys=True)
+    seal = digest(text, *(part for name in sorted(tensors) for part in (name, tensors[name])))
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+        save_file(tensors, temporary, {"facts": text, "digest": seal})
+
+
+def read_tensors(path: str | Path, remedy: str) -> tuple[dict[str, np.ndarray], dict]:
+    """What `write_tensors` wrote; MedcapError when the file is missing, foreign, or damaged by a single bit."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(require(path, remedy), "numpy") as file:
+            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+        text = header["facts"]
+        if header["digest"] != digest(text, *(part for name in sorted(tensors) for part in (name, tensors[name]))):
+            raise ValueError("its digest does not fit")
+        return tensors, json.loads(text)
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        raise MedcapError(f"{path} is damaged or not ours ({error}): {remedy}") from error
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    def harmless(column: pd.Series) -> pd.Series:
+        if column.dtype.kind in "iufb":
+            return column
+        text = column.astype(str)
+        return text.mask(text.str.contains(EXECUTABLE) & ~text.str.contains(NUMBER), "'" + text)
+
+    with atomic(path) as temporary:
+        # A lone half of a surrogate pair is no character: it cannot be written as UTF-8, so it becomes "?".
+        table.apply(harmless).to_csv(temporary, index=False, encoding="utf-8", errors="replace")
 
 
 def read_table(path: str | Path, columns: list[str], remedy: str) -> pd.DataFrame:
@@ -65,9 +175,13 @@ def read_table(path: str | Path, columns: list[str], remedy: str) -> pd.DataFram
 
     try:
         table = pd.read_csv(require(path, remedy), dtype=str, keep_default_na=False, encoding="utf-8")
-    except (ValueError, pd.errors.ParserError) as error:  # EmptyDataError and UnicodeDecodeError are ValueErrors
+    except (
+        ValueError,
+        OSError,
+        pd.errors.ParserError,
+    ) as error:  # others are ValueErrors
         raise MedcapError(f"{path} is not a readable CSV table ({error}): {remedy}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise MedcapError(f"{path} has no column {', '.join(missing)}: {remedy}")
-    return table
+    return table.apply(lambda column: column.mask(column.str.contains("^'" + EXECUTABLE[1:]), column.str[1:]))

@@ -12,7 +12,8 @@ runs/<run>/predictions.csv:
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,18 @@ from . import features as feature_file
 from .beam_search import beam_search
 from .config import Config
 from .dataset import Studies, pad_features
-from .files import MedcapError
+from .files import alone, digest, plain_ending, read_table, write_table
 from .model import token_nll
-from .train import load_run
+from .resume import Part, finished, forget, parts, unchanged
+from .train import WRITING, load_run, tensors
 from .vocab import decode
 
 if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
+
+COLUMNS = ["study_id", "reference", "prediction", "score", "nll", "words"]
+REMEDY = "run 05_generate.ipynb"
 
 
 def search(model, vocab: Vocab, features: np.ndarray, config: Config) -> list[list[tuple[str, float]]]:
@@ -52,26 +57,52 @@ def search(model, vocab: Vocab, features: np.ndarray, config: Config) -> list[li
     return [[(decode(vocab, words), score) for words, score in beam] for beam in beams]
 
 
-def predict(model, vocab: Vocab, studies: Studies, config: Config, batch_size: int = 64) -> pd.DataFrame:
-    """predictions.csv of a split, as a table in the order of `studies`."""
+def predict(
+    model, vocab: Vocab, studies: Studies, config: Config, batch_size: int = 64, out: str | Path | None = None
+) -> pd.DataFrame:
+    """predictions.csv of a split, as a table in the order of `studies`; written to `out` when given.
+
+    Stopped, the writing of `out` goes on from the last finished batch; finished, it does nothing while model, studies
+    and settings are the same.
+    """
     import pandas as pd
     from tqdm.auto import tqdm
 
     model.eval()
-    rows = []
-    for start in tqdm(range(0, len(studies), batch_size), desc="generate", unit="batch"):
-        chosen = np.arange(start, min(start + batch_size, len(studies)))
-        features, tokens = studies.batch(chosen)
-        with paddle.no_grad():
-            targets = paddle.to_tensor(tokens[:, 1:])
-            nll = token_nll(model(paddle.to_tensor(features), paddle.to_tensor(tokens[:, :-1])), targets).numpy()
-        mask = tokens[:, 1:] != studies.pad
-        best = [beam[0] for beam in search(model, vocab, features, config)]
-        rows += zip(*zip(*best, strict=True), (nll * mask).sum(1), mask.sum(1), strict=True)
-    table = pd.DataFrame(rows, columns=["prediction", "score", "nll", "words"])
-    table.insert(0, "study_id", studies.table.study_id)
-    table.insert(1, "reference", studies.table.report)
+    settings = {name: getattr(config, name) for name in ("max_length", *WRITING)}
+    own = [*studies.features, studies.tokens, *studies.table.study_id, *studies.table.report]
+    inputs = digest(settings, batch_size, vocab.to_json(), *tensors(model).values(), *own)
+    if out and unchanged(out, inputs):
+        tqdm.write(f"{out} is up to date: nothing to do")
+        return read_table(out, COLUMNS, REMEDY).astype({"score": float, "nll": float, "words": int})
+
+    def rest(done: int) -> Iterator[Part]:
+        starts = range(done * batch_size, len(studies), batch_size)
+        for start in tqdm(starts, desc="generate", unit="batch"):
+            yield _batch(model, vocab, studies, np.arange(start, min(start + batch_size, len(studies))), config)
+
+    with alone(out) if out else nullcontext():
+        batches = list(parts(out, inputs, rest) if out else rest(0))
+        table = pd.DataFrame({name: np.concatenate([batch[name] for batch in batches]) for name in COLUMNS[2:]})
+        table.insert(0, "study_id", studies.table.study_id)
+        table.insert(1, "reference", studies.table.report)
+        if out:
+            write_table(out, table)
+            finished(out, inputs)
+            forget(out)
     return table
+
+
+def _batch(model, vocab: Vocab, studies: Studies, chosen: np.ndarray, config: Config) -> Part:
+    """Prediction, score, nll and words of the studies at `chosen`."""
+    features, tokens = studies.batch(chosen)
+    with paddle.no_grad():
+        targets = paddle.to_tensor(tokens[:, 1:])
+        nll = token_nll(model(paddle.to_tensor(features), paddle.to_tensor(tokens[:, :-1])), targets).numpy()
+    mask = tokens[:, 1:] != studies.pad
+    texts, scores = zip(*(beam[0] for beam in search(model, vocab, features, config)), strict=True)
+    nll = (nll * mask).sum(1).astype("float64")
+    return {"prediction": np.array(texts, str), "score": np.array(scores), "nll": nll, "words": mask.sum(1)}
 
 
 def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | None = None) -> list[tuple[str, float]]:
@@ -92,11 +123,9 @@ def main() -> None:
     parser.add_argument("images", nargs="+", help="the views of the study, PNG or JPEG")
     parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
     arguments = parser.parse_args()
-    try:
+    with plain_ending():
         for text, score in caption(arguments.run_dir, arguments.images, arguments.weights):
             print(f"{score:8.2f}  {text}")
-    except MedcapError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

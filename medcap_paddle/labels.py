@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import MedcapError, read_table
+from .files import MedcapError, plain_ending, read_table
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -188,10 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("labels", metavar="LABELS.csv", help="study_id, the 14 CheXpert columns, split if used")
     parser.add_argument("--split", default="", help="the studies of this split only")
     parser.add_argument("--sections", default="impression", choices=list(SECTIONS), help="text to label (impression)")
-    try:
+    with plain_ending():
         figures = validate(**vars(parser.parse_args(arguments)))
-    except MedcapError as error:
-        raise SystemExit(f"medcap_paddle.labels: {error}") from None
     print(f"{str(figures['studies']) + ' studies':32} precision  recall      F1  positives  predicted")
     for name, row in figures["classes"].items():
         print("{:32}{precision:10.3f}{recall:8.3f}{f1:8.3f}{support:11d}{predicted:11d}".format(name, **row))

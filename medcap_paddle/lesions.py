@@ -66,18 +66,18 @@ def air_bronchograms(film, lung, point, rng, reach, amount):
 @lesion("opacity")
 def _(film, lung, p, g, rng, dim, small):
     film.area(oval(*p, (0.06 + 0.03 * g) * small, (0.045 + 0.025 * g) * small, rough=rng),
-        (0.10 + 0.13 * g) * dim, 0.022 * small, lung)
+        (0.17 + 0.15 * g) * dim, 0.018 * small, lung)
 
 @lesion("patchy opacity")
 def _(film, lung, p, g, rng, dim, small):
     clumps = [oval(*(p + rng.normal(0, 0.038 * small, 2)), rng.uniform(0.012, 0.026), rough=rng) for _ in range(8)]
-    film.area(clumps, (0.10 + 0.13 * g) * dim, 0.007, lung)
+    film.area(clumps, (0.17 + 0.15 * g) * dim, 0.006, lung)
 
 @lesion("infiltrate")
 def _(film, lung, p, g, rng, dim, small):
     for _ in range(4):
         film.area(oval(*(p + rng.normal(0, 0.035 * small, 2)), 0.05 * small, 0.035 * small, rng.uniform(0, 3), rng),
-            (0.05 + 0.055 * g) * dim, 0.010, lung)
+            (0.07 + 0.065 * g) * dim, 0.010, lung)
 
 @lesion("streaky opacity")
 def _(film, lung, p, g, rng, dim, small):
@@ -140,12 +140,12 @@ def _(film, lung, p, g, rng, dim, small):
         a = rng.uniform(0, 2 * np.pi)
         tip = p + np.array([np.cos(a), 0.7 * np.sin(a)]) * rng.uniform(0.035, 0.065) * small
         lines.append(curve([p, (p + tip) / 2 + rng.normal(0, 0.006, 2), tip]))
-    film.line(lines, 0.005, (0.20 + 0.14 * g) * dim, 0.0016, lung)
-    film.area(oval(*p, 0.011, 0.008, rough=rng), 0.16 * dim, 0.003, lung)
+    film.line(lines, 0.006, (0.26 + 0.16 * g) * dim, 0.0016, lung)
+    film.area(oval(*p, 0.014, 0.010, rough=rng), 0.22 * dim, 0.003, lung)
 
 @lesion("nodule")
 def _(film, lung, p, g, rng, dim, small):
-    film.area(oval(*p, 0.014 + 0.010 * g), (0.26 + 0.06 * g) * dim, 0.003, lung)
+    film.area(oval(*p, 0.017 + 0.011 * g), (0.34 + 0.08 * g) * dim, 0.003, lung)
 
 @lesion("mass")
 def _(film, lung, p, g, rng, dim, small):
@@ -159,7 +159,7 @@ def _(film, lung, p, g, rng, dim, small):
 
 @lesion("calcified granuloma")
 def _(film, lung, p, g, rng, dim, small):
-    film.area(oval(*p, 0.0095 + 0.004 * g, 0.0085 + 0.004 * g, rough=rng), 0.62 * dim, 0.0014)
+    film.area(oval(*p, 0.011 + 0.005 * g, 0.010 + 0.005 * g, rough=rng), 0.75 * dim, 0.0014)
 
 @lesion("bulla")
 def _(film, lung, p, g, rng, dim, small):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 
@@ -20,8 +21,11 @@ class LSTMCaptioner(nn.Layer):
     """Show and Tell (Vinyals et al., CVPR 2015, section 3): the image is the first input of the LSTM.
 
     Each view is projected on its own and the strongest response over the views is kept, so a finding that only one
-    view shows is not averaged away and any number of views fits. With `remind` the image is also added to every word:
-    findings are long, and an LSTM that saw the image once has forgotten it by the third sentence.
+    view shows is not averaged away and any number of views fits.
+
+    With `remind` the image stays in sight: findings are long, and an LSTM that saw the image once has forgotten it by
+    the third sentence. The image is added to every word read, and what a gate on the memory lets through of it to
+    every memory that writes a word (deep output with a gated context: Xu et al., ICML 2015, sections 3.1.2 and 4.2.1).
     """
 
     def __init__(
@@ -43,6 +47,9 @@ class LSTMCaptioner(nn.Layer):
         self.words = nn.Embedding(vocab_size, embed, weight_attr=nn.initializer.Normal(0.0, 0.5))
         self.lstm = nn.LSTM(embed, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
+        if remind:
+            self.gate = nn.Linear(hidden, embed)
+            self.context = nn.Linear(embed, hidden)
         self.output = nn.Linear(hidden, vocab_size)
 
     def standardise(self, features: np.ndarray) -> None:
@@ -58,10 +65,18 @@ class LSTMCaptioner(nn.Layer):
 
     def forward(self, features: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:
         image = self.see(features).unsqueeze(1)  # [B, 1, E]
-        words = self.words(tokens)  # [B, T, E]
-        inputs = paddle.concat([image, words + image if self.remind else words], 1)
-        outputs, _ = self.lstm(self.dropout(inputs))
-        return self.output(self.dropout(outputs[:, 1:]))
+        outputs, _ = self.lstm(self.dropout(paddle.concat([image, self.read(tokens, image)], 1)))
+        return self.write(outputs[:, 1:], image)
+
+    def read(self, tokens: paddle.Tensor, image: paddle.Tensor) -> paddle.Tensor:
+        words = self.words(tokens)  # [..., E]
+        return words + image if self.remind else words
+
+    def write(self, memory: paddle.Tensor, image: paddle.Tensor) -> paddle.Tensor:
+        """What the LSTM remembers, [..., H], to logits [..., V]."""
+        if self.remind:
+            memory = memory + self.context(F.sigmoid(self.gate(memory)) * image)
+        return self.output(self.dropout(memory))
 
     def init_state(self, features: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
         image = self.see(features)
@@ -70,9 +85,8 @@ class LSTMCaptioner(nn.Layer):
 
     def step(self, token: paddle.Tensor, state: tuple[paddle.Tensor, ...]):
         *memory, image = state
-        word = self.words(token)
-        outputs, memory = self.lstm((word + image if self.remind else word).unsqueeze(1), _swap(memory))
-        return self.output(outputs.squeeze(1)), (*_swap(memory), image)
+        outputs, memory = self.lstm(self.read(token, image).unsqueeze(1), _swap(memory))
+        return self.write(outputs.squeeze(1), image), (*_swap(memory), image)
 
 
 def _swap(memory) -> tuple[paddle.Tensor, ...]:

@@ -30,7 +30,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from .files import MedcapError, atomic, read_json, require, write_json
+from .files import MedcapError, atomic, plain_ending, read_json, require, write_json
 from .findings import Finding, from_mesh, to_mesh
 from .phrasing import LANGUAGE, sample_findings, write_report
 from .radiograph import SIZE, draw
@@ -218,13 +218,15 @@ def _version() -> str:
 
 
 def _begin(folder: Path, about: dict) -> bool:
-    """Prepare the folder; False when the same collection is there already."""
+    """Prepare the folder; False when the same collection is there already. A part of it is kept and completed."""
     marker = folder / "phantom.json"
     if marker.exists():
-        if read_json(marker, f"delete {folder}") == {**about, "complete": True}:
+        there = read_json(marker, f"delete {folder}")
+        if there == {**about, "complete": True}:
             return False
-        for name in ("ecgen-radiology", "NLMCXR_png"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        if there != {**about, "complete": False}:
+            for name in ("ecgen-radiology", "NLMCXR_png"):
+                shutil.rmtree(folder / name, ignore_errors=True)
     elif (folder / "ecgen-radiology").exists() or (folder / "NLMCXR_png").exists():
         raise MedcapError(f"{folder} holds another collection: name an empty folder for the phantom")
     write_json(marker, {**about, "complete": False})
@@ -247,10 +249,12 @@ def _draw_study(job: tuple) -> int:
     folder, findings, images, patient, size = job
     seen: Counter[str] = Counter()
     for image, view in images:
-        picture = draw(findings, view, patient, size=size, take=seen[view])
+        path = folder / "NLMCXR_png" / f"{image}.png"
+        if not path.exists():  # drawn before it was stopped
+            picture = draw(findings, view, patient, size=size, take=seen[view])
+            with atomic(path) as temporary:
+                cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         seen[view] += 1
-        with atomic(folder / "NLMCXR_png" / f"{image}.png") as temporary:
-            cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return len(images)
 
 
@@ -285,13 +289,11 @@ def main() -> None:
         "--redraw", metavar="SOURCE", help="keep the reports of SOURCE, draw its images from MeSH terms"
     )
     args = parser.parse_args()
-    try:
+    with plain_ending():
         if args.redraw:
             redraw(args.redraw, args.folder, args.seed, args.size)
         else:
             make(args.folder, args.studies, args.seed, args.size)
-    except MedcapError as error:
-        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -62,8 +62,13 @@ EXCLUSIVE = (
 )
 
 
-def sample_findings(rng: np.random.Generator, normal: float = 0.28, kinds: Iterable[str] = ()) -> list[Finding]:
-    """Findings of one made-up patient: none, or one to four that do not contradict each other.
+def sample_findings(
+    rng: np.random.Generator,
+    normal: float = 0.28,
+    kinds: Iterable[str] = (),
+    counts: Sequence[float] = (0.40, 0.32, 0.18, 0.10),
+) -> list[Finding]:
+    """Findings of one made-up patient that do not contradict each other: none, or one, two, ... as often as `counts`.
 
     Without `kinds` those we have sentences for, by their weights; given kinds come evenly, in every place.
     """
@@ -71,7 +76,7 @@ def sample_findings(rng: np.random.Generator, normal: float = 0.28, kinds: Itera
         return []
     names = list(kinds) or list(PHRASES)
     weights = np.array([1.0 if kinds else PHRASES[name].weight for name in names])
-    count = int(rng.choice([1, 2, 3, 4], p=[0.40, 0.32, 0.18, 0.10]))
+    count = 1 + int(rng.choice(len(counts), p=counts))
     out: list[Finding] = []
     for name in rng.choice(names, size=min(len(names), 12), replace=False, p=weights / weights.sum()):
         taken = {finding.name for finding in out}

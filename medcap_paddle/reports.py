@@ -28,7 +28,6 @@ import argparse
 import os
 import random
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -36,7 +35,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .archive import unzip
-from .files import MedcapError, read_json, read_table, write_json, write_table
+from .files import MedcapError, plain_ending, read_json, read_table, write_json, write_table
 
 REPORTS = ["study_id", "split", "indication", "comparison", "findings", "impression", "mesh", "report"]
 IMAGES = ["image_id", "study_id", "figure_id", "view", "path"]
@@ -407,10 +406,8 @@ def main() -> None:
     parser.add_argument("data", help="the collection: a folder or a .zip")
     parser.add_argument("work", nargs="?", default="work", help="where the tables go")
     arguments = parser.parse_args()
-    try:
+    with plain_ending():
         print(build(arguments.data, arguments.work))
-    except MedcapError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

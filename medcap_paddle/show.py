@@ -185,7 +185,7 @@ def strata(metrics: dict[str, dict], name: str = "cider") -> Figure:
     """One figure of every run in every stratum."""
     rows: dict[str, dict[str, float]] = {}
     for run, content in metrics.items():
-        for stratum, part in content["strata"].items():
+        for stratum, part in content.get("strata", {}).items():
             rows.setdefault(f"{stratum} ({part['studies']})", {})[run] = part["figures"][name]["value"]
     return _grouped(rows, NAMES.get(name, name), 9, 0.8 + 1.1 * len(rows))
 

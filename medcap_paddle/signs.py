@@ -46,13 +46,13 @@ def fluid(body: Body, side: str, height: float) -> np.ndarray:
 
 @paints("pleural effusion", "blunted costophrenic angle", view="frontal")
 def _(film, body, f, rng):
-    height = 0.055 + 0.015 * f.grade if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
+    height = 0.085 + 0.02 * f.grade if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
     for side in f.sides:
-        film.area(fluid(body, side, height), 0.60, 0.005 if height > 0.08 else 0.003, film.lungs[side])
+        film.area(fluid(body, side, height), 0.60, 0.005 if height > 0.11 else 0.003, film.lungs[side])
 
 @paints("pleural effusion", "blunted costophrenic angle", view="lateral")
 def _(film, body, f, rng):
-    height = 0.07 if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
+    height = 0.10 if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
     for side in f.sides:
         x = np.linspace(0.45, 0.86, 20)
         angle = lateral_bottom(body, side, 0.80)
@@ -85,21 +85,21 @@ def _(film, body, f, rng):
         t = np.linspace(0.0, 0.16, 12) if f.place == "apex" else np.linspace(0.25, 0.97, 25)
         y = body.apex + t * (body.dome[side] + body.arch[side] - body.apex)
         outer = np.stack([body.wall(t) + 0.01, y - 0.02], -1)
-        deep = (0.025 + 0.025 * f.grade) * (1 + 0.25 * np.sin(t * 22 + rng.uniform(0, 6)))
+        deep = (0.035 + 0.030 * f.grade) * (1 + 0.25 * np.sin(t * 22 + rng.uniform(0, 6)))
         if f.place == "apex":
             cap = np.concatenate([mirror(side, [(0.08, body.apex - 0.02)]), mirror(side, outer),
                 mirror(side, outer - np.stack([deep * 0.8, -deep], -1))[::-1], mirror(side,
                 [(0.09, body.apex + 0.035)])])
         else:
             cap = mirror(side, np.concatenate([outer, (outer - np.stack([deep * 0.8 + 0.008, 0 * deep], -1))[::-1]]))
-        film.area(cap, 0.26, 0.003, film.lungs[side])
+        film.area(cap, 0.38, 0.003, film.lungs[side])
 
 @paints("pleural thickening", view="lateral")
 def _(film, body, f, rng):
     if f.place == "apex":
-        film.area(oval(0.52, 0.10, 0.07, 0.035), 0.16, 0.005, film.both)
+        film.area(oval(0.52, 0.11, 0.08, 0.045), 0.24, 0.005, film.both)
     else:
-        film.line(curve([(0.80, 0.45), (0.81, 0.6), (0.80, 0.78)]), 0.022, 0.14, 0.003, film.both)
+        film.line(curve([(0.80, 0.45), (0.81, 0.6), (0.80, 0.78)]), 0.026, 0.22, 0.003, film.both)
 
 @paints("pleural plaque", view="frontal")
 def _(film, body, f, rng):

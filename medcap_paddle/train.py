@@ -4,44 +4,44 @@ Writes runs/<run>/:
 
     config.json          the settings
     vocab.json           the vocabulary the ids belong to
-    model.json           {"feature_dim", "vocab_size", "features": attributes of the features it was trained on}
+    model.json           {"feature_dim", "vocab_size", "config", "made_by": versions and git commit,
+                         "features": attributes of the features it was trained on}
     weights.safetensors  weights of the epoch with the best validation perplexity
     history.csv          epoch, train_perplexity, val_perplexity, seconds
     visualdl/            the same curves for VisualDL
+    checkpoint.safetensors   while it trains: weights, the optimizer's moments and the history after the last epoch
 """
 
 from __future__ import annotations
 
 import math
+import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 
+from . import __version__
 from . import vocab as vocabulary
 from .config import Config
 from .dataset import Studies
-from .files import MedcapError, atomic, read_json, require, write_json, write_table
+from .files import MedcapError, alone, digest, read_sealed, read_tensors, write_sealed, write_table, write_tensors
 from .model import LSTMCaptioner, masked_loss, token_nll
+from .resume import finished, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
 REMEDY = "run 04_train.ipynb"
-OPTIONS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "schedule",
-    "clip",
-    "patience",
-    "seed",
-    "loss_on_padding",
-)  # of fit, in Config
+# settings that fit takes
+OPTIONS = ("epochs", "batch_size", "learning_rate", "schedule", "clip", "patience", "seed", "loss_on_padding")
+# settings of a finished run that may be edited in its config.json
+WRITING = ("beam_size", "min_length", "length_penalty", "no_repeat_ngram", "ban_unk")
 
 
 def build(config: Config, feature_dim: int, vocab_size: int) -> LSTMCaptioner:
@@ -87,53 +87,51 @@ def fit(
     """Train until `patience` epochs bring no better validation perplexity; return the history, keep the best weights.
 
     Without `val` (the original notebook's split) the last epoch is kept. `on_epoch` is called with the history so
-    far: the notebook draws it. Raises MedcapError when the loss is no longer a number.
+    far: the notebook draws it. Stopped, it goes on from the last epoch and ends as if it had not been; finished, it
+    does nothing while model, data and options are the same. Raises MedcapError when the loss is no longer a number.
     """
     import pandas as pd
-    from paddlenlp.metrics import Perplexity
     from tqdm.auto import tqdm
     from visualdl import LogWriter
 
     run_dir = Path(run_dir)
+    weights, checkpoint = run_dir / "weights.safetensors", run_dir / "checkpoint.safetensors"
     model.standardise(np.concatenate(train.features))
     batches = math.ceil(len(train) / batch_size)
     steps = epochs * batches
+    rate = paddle.optimizer.lr.LambdaDecay(
+        learning_rate, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / steps) if schedule == "cosine" else 1.0
+    )
+    clipping = paddle.nn.ClipGradByGlobalNorm(clip)
+    optimizer = paddle.optimizer.Adam(rate, parameters=model.parameters(), grad_clip=clipping)
     # Batches hold reports of similar length. Divided by its own words, a batch of long reports would teach as much as
     # one of short reports; divided by the same number, every word teaches the same, or the model learns to be brief.
-    words = sum(len(tokens) - 1 for tokens in train.tokens) / batches
-    rate = paddle.optimizer.lr.CosineAnnealingDecay(learning_rate, steps) if schedule == "cosine" else learning_rate
-    optimizer = paddle.optimizer.Adam(
-        rate, parameters=model.parameters(), grad_clip=paddle.nn.ClipGradByGlobalNorm(clip)
-    )
-    history, best, best_epoch = [], math.inf, 0
-    bar = tqdm(total=steps, desc="train", unit="batch")
-    with LogWriter(str(run_dir / "visualdl")) as log:
-        for epoch in range(1, epochs + 1):
-            start = time.perf_counter()
-            model.train()
-            metric, sums = Perplexity(), paddle.zeros([2])  # nll and words: read once an epoch, not once a step
-            for batch in train.batches(batch_size, np.random.default_rng([seed, epoch])):
-                features, tokens = map(paddle.to_tensor, batch)
-                targets = tokens[:, 1:]
-                nll = token_nll(model(features, tokens[:, :-1]), targets)
-                loss = nll.mean() if loss_on_padding else masked_loss(nll, targets, train.pad, words)
-                loss.backward()
-                optimizer.step()
-                optimizer.clear_grad()
-                if schedule == "cosine":
-                    rate.step()
-                mask = (targets != train.pad).astype("float32")
-                sums += paddle.stack([(nll.detach() * mask).sum(), mask.sum()])
-                bar.update()
-            metric.update(*sums.numpy())
-            row = {"epoch": epoch, "train_perplexity": float(metric.accumulate())}
-            if not math.isfinite(row["train_perplexity"]):
-                raise MedcapError(
-                    f"the loss of epoch {epoch} is not a number: train with a lower learning_rate or clip"
-                )
-            row["val_perplexity"] = perplexity(model, val) if val else math.nan
-            row["seconds"] = time.perf_counter() - start
+    words = None if loss_on_padding else sum(len(tokens) - 1 for tokens in train.tokens) / batches
+    options = [epochs, batch_size, learning_rate, schedule, clip, patience, seed, loss_on_padding]
+    data = [array for part in (train, val) if part for array in (*part.features, part.tokens)]
+    inputs = digest(options, *tensors(model).values(), *data)  # the first weights tell architecture and their seed
+    with alone(weights), LogWriter(str(run_dir / "visualdl")) as log:
+        if unchanged(weights, inputs):
+            tqdm.write(f"{run_dir} is trained already: nothing to do")
+            load_weights(model, weights)
+            return pd.read_csv(run_dir / "history.csv")
+        history = restore(checkpoint, inputs, model, optimizer)
+        rate.step(len(history) * batches)
+        bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches)
+        while len(history) < epochs and len(history) - best_epoch(history) < patience:
+            epoch, start = len(history) + 1, time.perf_counter()
+            paddle.seed(seed * 1000 + epoch)  # of dropout: an epoch is the same whether or not training was stopped
+            order = np.random.default_rng([seed, epoch])
+            row = {
+                "epoch": epoch,
+                "train_perplexity": train_epoch(model, train, batch_size, order, optimizer, rate, words, bar),
+                "val_perplexity": perplexity(model, val) if val else math.nan,
+                "seconds": time.perf_counter() - start,
+            }
             history.append(row)
+            if best_epoch(history) == epoch:
+                save_weights(model, weights)
+            store(checkpoint, inputs, model, optimizer, history)
             table = pd.DataFrame(history)
             write_table(run_dir / "history.csv", table)
             for name in ("train_perplexity", "val_perplexity"):
@@ -141,36 +139,103 @@ def fit(
             bar.set_postfix(epoch=epoch, train=f"{row['train_perplexity']:.2f}", val=f"{row['val_perplexity']:.2f}")
             if on_epoch:
                 on_epoch(table)
-            if not val or row["val_perplexity"] < best:
-                best, best_epoch = row["val_perplexity"], epoch
-                save_weights(model, run_dir / "weights.safetensors")
-            elif epoch - best_epoch >= patience:
-                break
-    bar.close()
-    load_weights(model, run_dir / "weights.safetensors")
-    return table
+        bar.close()
+        finished(weights, inputs)
+        checkpoint.unlink(missing_ok=True)
+    load_weights(model, weights)
+    return pd.DataFrame(history)
+
+
+def best_epoch(history: list[dict]) -> int:
+    """The epoch of the best validation perplexity; without val the last one; 0 before the first."""
+    scores = [row["val_perplexity"] for row in history]
+    return len(history) if not scores or math.isnan(scores[0]) else 1 + scores.index(min(scores))
+
+
+def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, words: float | None, bar) -> float:
+    """One pass over `train` in the order of a random generator; its perplexity. `words` divides the loss of a batch;
+    None averages over padding too, as the original notebook did. MedcapError names a batch whose loss is no number.
+    """
+    from paddlenlp.metrics import Perplexity
+
+    model.train()
+    metric, sums = Perplexity(), []  # nll and words of each batch: read once an epoch, not once a step
+    for batch in train.batches(batch_size, order):
+        features, tokens = map(paddle.to_tensor, batch)
+        targets = tokens[:, 1:]
+        nll = token_nll(model(features, tokens[:, :-1]), targets)
+        loss = masked_loss(nll, targets, train.pad, words) if words else nll.mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        rate.step()
+        mask = (targets != train.pad).astype("float32")
+        sums.append(paddle.stack([(nll.detach() * mask).sum(), mask.sum()]))
+        bar.update()
+    sums = paddle.stack(sums).numpy()
+    broken = np.flatnonzero(~np.isfinite(sums).all(1))
+    if len(broken):
+        raise MedcapError(
+            f"the loss of batch {broken[0] + 1} of {len(sums)} is not a number; the best weights before it are kept: "
+            "train with a lower learning_rate or clip"
+        )
+    metric.update(*sums.astype("float64").sum(0))
+    return float(metric.accumulate())
+
+
+def tensors(model) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
+def store(path: str | Path, inputs: str, model, optimizer, history: list[dict]) -> None:
+    """The checkpoint after an epoch."""
+    memory, state = {}, optimizer.state_dict()
+    for k, parameter in enumerate(model.parameters()):  # a parameter's own name counts what else the process has built
+        for name in (name for name in state if name.startswith(parameter.name + "_")):
+            memory[f"adam {k} {name[len(parameter.name) :]}"] = state[name].numpy()
+    write_tensors(path, {**tensors(model), **memory}, {"inputs": inputs, "history": history})
+
+
+def restore(path: str | Path, inputs: str, model, optimizer) -> list[dict]:
+    """Put a checkpoint of the same inputs into model and optimizer; its history, or [] where there is none to use."""
+    try:
+        values, facts = read_tensors(path, "")
+    except MedcapError:
+        return []
+    if facts["inputs"] != inputs:
+        return []
+    model.set_state_dict({name: values[name] for name in model.state_dict()})
+    state, parameters = {}, list(model.parameters())
+    for name in (name for name in values if name.startswith("adam ")):
+        _, k, what = name.split(" ")
+        state[parameters[int(k)].name + what] = paddle.to_tensor(values[name])
+    optimizer.set_state_dict(state)
+    return facts["history"]
 
 
 def save_weights(model, path: str | Path) -> None:
-    from safetensors.numpy import save_file
-
-    with atomic(path) as temporary:
-        save_file({name: value.numpy() for name, value in model.state_dict().items()}, temporary)
+    write_tensors(path, tensors(model))
 
 
 def load_weights(model, path: str | Path) -> None:
     """Put the weights of `path` into `model`; MedcapError when they are damaged or of another architecture."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        weights = load_file(require(path, REMEDY))
-    except SafetensorError as error:
-        raise MedcapError(f"{path} is damaged ({error}): {REMEDY}") from error
+    weights, _ = read_tensors(path, REMEDY)
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if own != {name: value.shape for name, value in weights.items()}:
         raise MedcapError(f"{path} holds the weights of another model than config.json describes: {REMEDY}")
     model.set_state_dict(weights)
+
+
+def made_by() -> dict[str, str]:
+    """Versions, and the git commit where there is one."""
+    here = Path(__file__).parent
+    asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        commit = subprocess.run(asked, capture_output=True, text=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    versions = {"medcap_paddle": __version__, "paddle": paddle.__version__, "numpy": np.__version__}
+    return {**versions, "commit": commit or "unknown"}
 
 
 def save_run(run_dir: str | Path, config: Config, vocab: Vocab, feature_dim: int, features: dict) -> None:
@@ -178,7 +243,8 @@ def save_run(run_dir: str | Path, config: Config, vocab: Vocab, feature_dim: int
     run_dir = Path(run_dir)
     config.save(run_dir / "config.json")
     vocabulary.save(vocab, run_dir / "vocab.json")
-    write_json(run_dir / "model.json", {"feature_dim": feature_dim, "vocab_size": len(vocab), "features": features})
+    facts = {"feature_dim": feature_dim, "vocab_size": len(vocab), "features": features, "config": asdict(config)}
+    write_sealed(run_dir / "model.json", facts | {"made_by": made_by()})
 
 
 def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
@@ -186,7 +252,11 @@ def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
     run_dir = Path(run_dir)
     config = Config.load(run_dir / "config.json")
     vocab = vocabulary.load(run_dir / "vocab.json")
-    facts = read_json(run_dir / "model.json", REMEDY)
+    facts = read_sealed(run_dir / "model.json", REMEDY)
+    if {**asdict(config), **{name: facts["config"][name] for name in WRITING}} != facts["config"]:
+        raise MedcapError(f"{run_dir / 'config.json'} is not what the run was trained with: {REMEDY}")
+    if len(vocab) != facts["vocab_size"]:
+        raise MedcapError(f"{run_dir / 'vocab.json'} is not what the run was trained with: {REMEDY}")
     model = build(config, facts["feature_dim"], facts["vocab_size"])
     load_weights(model, run_dir / "weights.safetensors")
     model.eval()

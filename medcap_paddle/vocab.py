@@ -1,6 +1,6 @@
 """The words a captioner may write: paddlenlp's `Vocab`, counted on the train split only.
 
-vocab.json: {"tokens": [...in order of their ids...], "special": {"pad_token": "<pad>", ...}}
+vocab.json: {"tokens": [...in order of their ids...], "special": {"pad_token": "<pad>", ...}, "digest": of the rest}
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import MedcapError, read_json, write_json
+from .files import MedcapError, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from paddlenlp.data import Vocab
@@ -27,14 +27,14 @@ def build(reports: Iterable[str], min_freq: int = 3) -> Vocab:
 
 
 def save(vocab: Vocab, path: str | Path) -> None:
-    write_json(path, {"tokens": [vocab.idx_to_token[i] for i in range(len(vocab))], "special": SPECIAL})
+    write_sealed(path, {"tokens": [vocab.idx_to_token[i] for i in range(len(vocab))], "special": SPECIAL})
 
 
 def load(path: str | Path) -> Vocab:
     """Read vocab.json; MedcapError when it is missing or is not a vocabulary of ours."""
     from paddlenlp.data import Vocab
 
-    content = read_json(path, REMEDY)
+    content = read_sealed(path, REMEDY)
     try:
         tokens, special = content["tokens"], content["special"]
         if len(set(tokens)) != len(tokens) or special != SPECIAL or not set(special.values()) <= set(tokens):

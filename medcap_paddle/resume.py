@@ -1,0 +1,83 @@
+"""Work that is stopped goes on, and work that is finished is not done again.
+
+An output is finished when the note beside it, `.<name>.made`, tells the inputs it was made from and its own content:
+`unchanged` compares both, so a changed setting, a changed input and a damaged output are all noticed. Until then the
+finished batches of a long piece of work wait in the folder `.<name>.parts`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .files import MedcapError, atomic, read_sealed, write_sealed
+
+Part = dict[str, np.ndarray]
+
+
+def unchanged(path: str | Path, inputs: str) -> bool:
+    """Whether `path` is there, as it was written, and was made from the same inputs (a `files.digest`)."""
+    path = Path(path)
+    try:
+        return read_sealed(_note(path), "") == {"inputs": inputs, "content": content(path)}
+    except (MedcapError, OSError):
+        return False
+
+
+def finished(path: str | Path, inputs: str) -> None:
+    """Note what `path` was made from."""
+    path = Path(path)
+    write_sealed(_note(path), {"inputs": inputs, "content": content(path)})
+
+
+def parts(path: str | Path, inputs: str, rest: Callable[[int], Iterable[Part]]) -> Iterator[Part]:
+    """Every batch of the work on `path`, in order: those done before it was stopped, then those of `rest`.
+
+    `rest(n)` makes the batches from number n on, as arrays by name; each is stored before the next is made. Parts of
+    other inputs, and a damaged one with all that follow it, are made again. `forget` them when `path` is written.
+    """
+    folder = _folder(Path(path)) / inputs
+    if not folder.exists():
+        forget(path)
+    done = 0
+    while (part := _read(folder / f"{done:06}.npz")) is not None:
+        yield part
+        done += 1
+    for number, part in enumerate(rest(done), done):
+        with atomic(folder / f"{number:06}.npz") as temporary:
+            np.savez(temporary, **part)
+        yield part
+
+
+def forget(path: str | Path) -> None:
+    shutil.rmtree(_folder(Path(path)), ignore_errors=True)
+
+
+def _read(path: Path) -> Part | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _folder(path: Path) -> Path:
+    return path.with_name(f".{path.name}.parts")
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f".{path.name}.made")
+
+
+def content(path: Path) -> str:
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()

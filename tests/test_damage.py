@@ -1,0 +1,174 @@
+"""Damaged files: cut short, with flipped bits, thousands of them. Each works or raises our own error, naming the file.
+
+What carries a digest (features, weights, vocabulary, facts of a run) is refused at the flip of any single bit; XML and
+PNG have no digest of their own, so there a flipped letter or pixel may pass, and nothing worse.
+"""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from medcap_paddle import dataset, encoder, features, image, reports, resume, train
+from medcap_paddle.config import Config
+from medcap_paddle.files import MedcapError, read_json, read_sealed, read_table, write_json, write_sealed
+
+REPORT = """<?xml version="1.0" encoding="utf-8"?><eCitation><uId id="CXR1"/><MedlineCitation><Article><Abstract>
+<AbstractText Label="FINDINGS">The heart is normal in size. The lungs are clear.</AbstractText></Abstract></Article>
+</MedlineCitation><MeSH><major>normal</major></MeSH><parentImage id="CXR1_1_IM-0001-3001"><figureId>F1</figureId>
+</parentImage></eCitation>"""
+DAMAGES = 260  # of each kind of file
+
+
+def damaged(data: bytes, count: int, seed: int = 0):
+    """`data` cut at every part of its length, with one bit flipped, with a stretch zeroed or replaced by noise."""
+    rng = random.Random(seed)
+    for k in range(count):
+        out = bytearray(data)
+        at = (k * len(data)) // count
+        if k % 4 == 0:
+            out = out[:at]
+        elif k % 4 == 1:
+            out[at] ^= 1 << rng.randrange(8)
+        elif k % 4 == 2:
+            end = min(len(out), at + rng.randrange(1, 64))
+            out[at:end] = bytes(end - at)
+        else:
+            out[at : at + 8] = rng.randbytes(8)
+        if bytes(out) != data:
+            yield bytes(out)
+
+
+def survey(path, read, sealed: bool) -> int:
+    """Read every damaged version of `path`; how many there were."""
+    whole, count = path.read_bytes(), 0
+    for data in damaged(whole, DAMAGES):
+        path.write_bytes(data)
+        count += 1
+        try:
+            read()
+            passed = True
+        except MedcapError as error:
+            passed = False
+            assert path.name in str(error), error
+        assert not (passed and sealed), f"damage {count} of {path.name} went unnoticed"
+    path.write_bytes(whole)
+    read()
+    return count
+
+
+@pytest.fixture
+def run_dir(tmp_path, studies):
+    config, (split, _, vocab) = Config.tiny(embed=8, hidden=8), studies
+    train.save_run(tmp_path, config, vocab, split.feature_dim, {"encoder": "made up"})
+    train.save_weights(train.build(config, split.feature_dim, len(vocab)), tmp_path / "weights.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "vocab.json", "model.json"])
+def test_runs(name, run_dir):
+    assert survey(run_dir / name, lambda: train.load_run(run_dir), sealed=True) > 200
+
+
+def test_settings(run_dir):
+    """config.json may be edited, but what the training depended on may not."""
+    config = run_dir / "config.json"
+    survey(config, lambda: train.load_run(run_dir), sealed=False)
+    write_json(config, read_json(config, "") | {"hidden": 16})
+    with pytest.raises(MedcapError, match="config.json is not what the run was trained with"):
+        train.load_run(run_dir)
+
+
+def test_features(tmp_path):
+    path = tmp_path / "features.h5"
+    facts = features.describe(encoder.load("random"))
+    features.write(path, [f"CXR{k}" for k in range(20)], np.random.default_rng(0).random((20, 8)), facts)
+    assert survey(path, lambda: features.read(path), sealed=True) > 200
+
+
+def test_encoders(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_file({"conv1.weight": np.ones((2, 2), np.float32)}, path)
+
+    def load():
+        with pytest.raises(MedcapError, match="it is not the network we build"):
+            encoder.load("resnet101", path)
+
+    def attempt():
+        try:
+            encoder.load("resnet101", path)
+        except MedcapError as error:
+            assert path.name in str(error)
+
+    load()
+    whole = path.read_bytes()
+    for data in damaged(whole, DAMAGES):
+        path.write_bytes(data)
+        attempt()
+
+
+def test_reports(tmp_path):
+    (tmp_path / "data").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "data/CXR1_1_IM-0001-3001.png")
+    path = tmp_path / "data/1.xml"
+    path.write_text(REPORT)
+
+    def read():
+        try:
+            reports.build(tmp_path / "data", tmp_path / "work", split="8:2")
+        except MedcapError as error:
+            assert "no usable study" in str(error)
+
+    survey(path, read, sealed=False)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
+def test_pictures(mode, tmp_path):
+    path = tmp_path / "picture.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (24, 24, 4) if mode == "RGBA" else (24, 24))
+    Image.fromarray(pixels.astype("uint16" if mode == "I;16" else "uint8")).save(path)
+    assert survey(path, lambda: image.read(path), sealed=False) > 200
+
+
+def test_json_and_tables(tmp_path):
+    path = tmp_path / "collection.json"
+    write_json(path, {"studies": {"train": 3, "val": 1}, "text": "ünïcode"})
+    survey(path, lambda: read_json(path, "again"), sealed=False)
+    sealed = tmp_path / "sealed.json"
+    write_sealed(sealed, {"a": [1, 2.5, "x"], "b": None})
+    assert survey(sealed, lambda: read_sealed(sealed, "again"), sealed=True)
+    table = tmp_path / "reports.csv"
+    table.write_text("study_id,split,report\nCXR1,train,the heart is normal .\nCXR2,val,clear .\n")
+    survey(table, lambda: read_table(table, ["study_id", "split", "report"], "again"), sealed=False)
+
+
+def test_parts_that_are_damaged_are_made_again(tmp_path):
+    out, made = tmp_path / "out", []
+
+    def rest(done):
+        for k in range(done, 3):
+            made.append(k)
+            yield {"x": np.full(4, k), "name": np.array([f"n{k}"])}
+
+    def values():
+        return [int(part["x"][0]) for part in resume.parts(out, "inputs", rest)]
+
+    assert values() == [0, 1, 2] and made == [0, 1, 2]
+    assert values() == [0, 1, 2] and made == [0, 1, 2]  # nothing is made twice
+    second = tmp_path / ".out.parts/inputs/000001.npz"
+    for data in damaged(second.read_bytes(), 60):
+        second.write_bytes(data)
+        assert values() == [0, 1, 2]
+    assert [int(part["x"][0]) for part in resume.parts(out, "other", rest)] == [0, 1, 2]
+    assert not second.exists()
+
+
+def test_a_collection_that_tells_nothing(tmp_path):
+    path = tmp_path / "collection.json"
+    for content in ({}, [], {"studies": 3}, "text"):
+        path.write_text(json.dumps(content))
+        with pytest.raises(MedcapError, match="does not tell its studies"):
+            dataset.has(tmp_path, "val")
