@@ -1,6 +1,7 @@
 # make run     notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
 # make test    all tests, the notebooks included
 # make encoder train our small image encoder again
+# make soak    kill the pipeline twenty times at random moments
 #
 # DATA, WORK     the collection, and where everything is written
 # IMAGES=phantom draw the images of DATA's reports from their MeSH terms
@@ -17,7 +18,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 COLLECTION := $(if $(IMAGES),$(WORK)/collection,$(DATA))
 
-.PHONY: run test encoder format
+.PHONY: run test encoder soak format
 
 run: $(BIN)/ready
 ifneq ($(IMAGES),)
@@ -38,6 +39,9 @@ test: $(BIN)/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest -q
+
+soak: $(BIN)/ready
+	KILLS=20 $(BIN)/python -m pytest -q -s tests/test_soak.py
 
 encoder: $(BIN)/ready
 	$(BIN)/python -m medcap_paddle.encoder

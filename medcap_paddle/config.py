@@ -31,6 +31,7 @@ class Config:
     hidden: int = 512
     layers: int = 1
     dropout: float = 0.5
+    feature_dropout: float = 0.3  # of the image: no finding may hang on a single number
     remind: bool = True  # keep the image in sight at every word, not only before the first
     # training
     batch_size: int = 32
@@ -67,6 +68,7 @@ class Config:
                 views="first",
                 layers=32,
                 dropout=0.0,
+                feature_dropout=0.0,
                 remind=False,
                 min_freq=1,
                 learning_rate=1e-3,

@@ -80,8 +80,9 @@ def load(name: str, weights: str | Path | None = None) -> Encoder:
         size = int(facts["image_size"])
         whole = Small(len(json.loads(facts["labels"])))
         _fill(whole, tensors, path)
-        if size % 96 == 0:  # the same 3 x 3 cells; oneDNN pools adaptively in float32 only
-            whole.neck[3] = nn.AvgPool2D(size // 96)
+        if size >= 96 and size // 32 % 3 < 2:  # the same 3 x 3 cells; oneDNN pools adaptively in float32 only
+            stride = size // 96
+            whole.neck[3] = nn.AvgPool2D(size // 32 - 2 * stride, stride)
         # The findings, not the 512 numbers before them: on 2,000 reports a captioner learns those by heart
         # (validation perplexity 4.27, that of a model that sees nothing) and reads these. Logits, since a linear
         # reader loses the doubtful ones among probabilities; cut off, so that a strange image stays in range.
@@ -345,24 +346,19 @@ def batches(
             yield coming.result()
 
 
-def growing(size: int, epochs: int) -> list[int]:
-    """The image size of each epoch: most epochs on smaller images, which cost less than half, teach as well."""
-    smaller = max(32, size * 2 // 3 // 32 * 32)
-    return [smaller] * (4 * epochs // 5) + [size] * (epochs - 4 * epochs // 5)
-
-
 def train(
     pairs: Pairs,
     labels: Sequence[str] = LABELS,
     *,
-    sizes: Sequence[int],
+    size: int,
+    epochs: int,
     batch_size: int = 12,
     learning_rate: float = 1e-3,
     seed: int = 0,
     start: str | Path | None = None,
     out: str | Path | None = None,
 ) -> tuple[Small, list[float]]:
-    """Multi-label training, an epoch for each of `sizes`; the network and the loss of each epoch.
+    """Multi-label training on images of `size`; the network and the loss of each epoch.
 
     From scratch, or from the encoder in the file `start`.
 
@@ -379,7 +375,7 @@ def train(
     if start:
         _fill(network, _tensors(Path(start))[0], Path(start))
     parallel = paddle.DataParallel(network) if processes > 1 else network
-    steps = len(sizes) * (len(pairs) // batch_size)
+    steps = epochs * (len(pairs) // batch_size)
     cosine = paddle.optimizer.lr.CosineAnnealingDecay(learning_rate, steps)
     schedule = paddle.optimizer.lr.LinearWarmup(cosine, max(1, steps // 20), learning_rate / 20, learning_rate)
     optimizer = paddle.optimizer.AdamW(
@@ -387,7 +383,7 @@ def train(
     )
     history = []
     with tqdm(total=steps, desc="training", unit="step", disable=rank > 0) as bar:
-        for epoch, size in enumerate(sizes):
+        for epoch in range(epochs):
             network.train()
             losses = []
             for pictures, targets in batches(pairs, size, batch_size, np.random.default_rng([seed, epoch, rank])):
@@ -399,7 +395,7 @@ def train(
                 schedule.step()
                 losses.append(loss.item())
                 bar.update()
-                bar.set_postfix(size=size, loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
+                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}", refresh=False)
             history.append(float(np.mean(losses)))
             if out and rank == 0:
                 save(network, out, labels, size, seed=seed, images=processes * len(pairs), epochs=epoch + 1)
@@ -485,12 +481,13 @@ def main() -> None:
     parser.add_argument("--work", metavar="WORK", help="train on the images and MeSH tags of 01's tables instead")
     parser.add_argument("--start", metavar="PATH", help="continue from this encoder instead of from scratch")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--size", type=int, default=192, help="a multiple of 96")
+    parser.add_argument("--size", type=int, default=128, help="of the images: 96, 128, 192, 224 ...")
+    parser.add_argument("--rate", type=float, default=1e-3, help="learning rate, cosine to 0")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default=str(SHIPPED))
     args = parser.parse_args()
-    if args.size % 96:
-        parser.error("--size must be a multiple of 96, so that the last grid divides by 3")
+    if args.size % 32 or args.size < 96 or args.size // 32 % 3 == 2:
+        parser.error("--size must be 96, 128, 192, 224 ...: 3 x 3 cells of equal size must cover the last grid")
     cores = int(os.environ["OMP_NUM_THREADS"]) if paddle.device.get_device() == "cpu" else 1
     with plain_ending():
         if args.work:
@@ -517,8 +514,9 @@ def run(args: argparse.Namespace) -> None:
     unfinished = out.with_name(f"unfinished-{out.name}")  # a stopped training must not replace a good encoder
     network, _ = train(
         pairs,
-        sizes=growing(args.size, args.epochs),
-        learning_rate=1e-3,
+        size=args.size,
+        epochs=args.epochs,
+        learning_rate=args.rate,
         seed=args.seed,
         start=args.start,
         out=unfinished,

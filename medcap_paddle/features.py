@@ -272,7 +272,7 @@ def _seal(file: BinaryIO) -> bytes:
     sha = hashlib.sha256()
     while block := file.read(1 << 20):
         sha.update(block)
-    return b"medcap_paddle features, sha256 " + sha.hexdigest().encode() + b"\n"
+    return f"medcap_paddle features, sha256 {sha.hexdigest()}\n".encode().ljust(BLOCK, b"\0")
 
 
 def _open(path: str | Path):
@@ -281,17 +281,21 @@ def _open(path: str | Path):
 
     with require(path, MAKER).open("rb") as file:
         head = file.read(BLOCK)
-        if not head.startswith(_seal(file)):
+        if head != _seal(file):
             raise MedcapError(f"{path} is damaged or not a features file of ours: {MAKER} again")
     return h5py.File(path)
 
 
 def read(path: str | Path, expect: dict | None = None) -> tuple[dict[str, int], np.ndarray, dict]:
-    """Image id -> row, features [N, D] and attributes; other attributes than `expect` are refused."""
+    """Image id -> row, features [N, D] and attributes; other attributes than `expect` are refused.
+
+    The attribute "content" is the fingerprint of the features themselves, for the record of a run.
+    """
     with _open(path) as file:
         features = file["features"][:]
         ids = list(file["image_id"].asstr()[:])
         attributes = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
+    attributes["content"] = digest(features, ids)
     check(attributes, expect or {}, path)
     return {image_id: row for row, image_id in enumerate(ids)}, features, attributes
 

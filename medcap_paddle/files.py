@@ -136,10 +136,9 @@ def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], facts: dict 
     """Arrays by name, and facts (whatever JSON can write) in the header, as safetensors with a digest of both."""
     from safetensors.numpy import save_file
 
-    text = json.dumps(facts or {}, sort_keys=True)
-    seal = digest(text, *(part for name in sorted(tensors) for part in (name, tensors[name])))
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, {"facts": text, "digest": seal})
+    header = {"facts": facts or {}, "digest": _seal(tensors, facts or {})}
+    with atomic(path) as temporary:  # one entry, since the library writes several in any order
+        save_file(tensors, temporary, {"medcap_paddle": json.dumps(header, sort_keys=True)})
 
 
 def read_tensors(path: str | Path, remedy: str) -> tuple[dict[str, np.ndarray], dict]:
@@ -148,25 +147,31 @@ def read_tensors(path: str | Path, remedy: str) -> tuple[dict[str, np.ndarray], 
 
     try:
         with safe_open(require(path, remedy), "numpy") as file:
-            tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-        text = header["facts"]
-        if header["digest"] != digest(text, *(part for name in sorted(tensors) for part in (name, tensors[name]))):
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            header = json.loads((file.metadata() or {})["medcap_paddle"])
+        if header["digest"] != _seal(tensors, header["facts"]):
             raise ValueError("its digest does not fit")
-        return tensors, json.loads(text)
+        return tensors, header["facts"]
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise MedcapError(f"{path} is damaged or not ours ({error}): {remedy}") from error
 
 
+def _seal(tensors: dict[str, np.ndarray], facts: dict) -> str:
+    return digest(facts, *(part for name in sorted(tensors) for part in (name, tensors[name])))
+
+
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    import pandas as pd
+
     def harmless(column: pd.Series) -> pd.Series:
         if column.dtype.kind in "iufb":
             return column
-        text = column.astype(str)
+        # Half of a surrogate pair is no character and cannot be written: it becomes "?".
+        text = pd.Series([str(cell).encode("utf-8", "replace").decode() for cell in column], column.index, dtype=str)
         return text.mask(text.str.contains(EXECUTABLE) & ~text.str.contains(NUMBER), "'" + text)
 
     with atomic(path) as temporary:
-        # A lone half of a surrogate pair is no character: it cannot be written as UTF-8, so it becomes "?".
-        table.apply(harmless).to_csv(temporary, index=False, encoding="utf-8", errors="replace")
+        table.apply(harmless).to_csv(temporary, index=False, encoding="utf-8")
 
 
 def read_table(path: str | Path, columns: list[str], remedy: str) -> pd.DataFrame:

@@ -37,9 +37,11 @@ class LSTMCaptioner(nn.Layer):
         layers: int = 1,
         dropout: float = 0.5,
         remind: bool = True,
+        feature_dropout: float = 0.3,
     ):
         super().__init__()
         self.remind = remind
+        self.forget = nn.Dropout(feature_dropout)
         self.register_buffer("mean", paddle.zeros([feature_dim]))
         self.register_buffer("deviation", paddle.ones([feature_dim]))
         self.image = nn.Linear(feature_dim, embed)
@@ -60,7 +62,7 @@ class LSTMCaptioner(nn.Layer):
     def see(self, features: paddle.Tensor) -> paddle.Tensor:
         """features [B, K, D] to one vector a study [B, E]."""
         absent = (features == 0).all(-1, keepdim=True)  # [B, K, 1]
-        views = self.image((features - self.mean) / self.deviation)
+        views = self.image(self.forget((features - self.mean) / self.deviation))
         return paddle.where(absent, paddle.full([], -1e9), views).max(1)
 
     def forward(self, features: paddle.Tensor, tokens: paddle.Tensor) -> paddle.Tensor:

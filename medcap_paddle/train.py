@@ -47,9 +47,10 @@ WRITING = ("beam_size", "min_length", "length_penalty", "no_repeat_ngram", "ban_
 def build(config: Config, feature_dim: int, vocab_size: int) -> LSTMCaptioner:
     """A freshly initialised captioner; the same seed gives the same weights."""
     paddle.seed(config.seed)
-    return LSTMCaptioner(
-        feature_dim, vocab_size, config.embed, config.hidden, config.layers, config.dropout, config.remind
-    )
+    sizes = {
+        name: getattr(config, name) for name in ("embed", "hidden", "layers", "dropout", "remind", "feature_dropout")
+    }
+    return LSTMCaptioner(feature_dim, vocab_size, **sizes)
 
 
 def perplexity(model, studies: Studies, batch_size: int = 64) -> float:

@@ -150,7 +150,7 @@ def bright_sides(count, seed=0):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
-    options = {"labels": ["left", "right"], "sizes": [32, 32], "batch_size": 8, "out": out}
+    options = {"labels": ["left", "right"], "size": 32, "epochs": 2, "batch_size": 8, "out": out}
     return out, *encoder.train(bright_sides(96), **options)
 
 
@@ -177,7 +177,7 @@ def test_saved_encoder_is_the_trained_one(trained):
 
 def test_training_continues_from_an_encoder(trained):
     out, _, history = trained
-    options = {"sizes": [32], "batch_size": 8, "learning_rate": 1e-4}
+    options = {"size": 32, "epochs": 1, "batch_size": 8, "learning_rate": 1e-4}
     _, again = encoder.train(bright_sides(32), ["left", "right"], start=out, **options)
     assert again[0] < 0.8 * history[0]
     with pytest.raises(MedcapError, match="encoder.safetensors has other shapes for head"):
@@ -185,7 +185,7 @@ def test_training_continues_from_an_encoder(trained):
 
 
 def test_training_is_deterministic():
-    runs = [encoder.train(bright_sides(16), ["a", "b"], sizes=[32], batch_size=8)[1] for _ in range(2)]
+    runs = [encoder.train(bright_sides(16), ["a", "b"], size=32, epochs=1, batch_size=8)[1] for _ in range(2)]
     assert runs[0] == runs[1]
 
 

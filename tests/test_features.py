@@ -128,3 +128,16 @@ def test_decoding_stays_ahead_but_bounded(images):
         next(ready)
         assert len(taken) <= used + 5
     assert sum(1 for _ in ready) == 28 - 9
+
+
+def test_memory_holds_a_batch_at_a_time(random, tmp_path):
+    """Parts are read and written one by one: an iterator that is never rewound is enough."""
+    parts = (
+        {"features": np.full((3, 4), k, "float32"), "image_id": np.array([f"{k}-{i}" for i in range(3)])}
+        | {"unreadable": np.array([[f"bad{k}", "file", "reason"]])}
+        for k in range(50)
+    )
+    features._write(tmp_path / "features.h5", parts, {"encoder": "made up"}, 4)
+    rows, values, _ = features.read(tmp_path / "features.h5")
+    assert values.shape == (150, 4) and all(values[row, 0] == int(name.split("-")[0]) for name, row in rows.items())
+    assert len(features.summary(tmp_path / "features.h5").unreadable) == 50

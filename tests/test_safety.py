@@ -110,7 +110,7 @@ def test_predictions_go_on_and_are_not_written_twice(studies, tmp_path, monkeypa
         generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out)
     assert not out.exists()
     table = generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out)
-    assert made == [0, 5, 10, 15, 15, 20, 25, 30] and list(tmp_path.glob("*")) == [out]
+    assert made == [0, 5, 10, 15, 15, 20, 25, 30] and not list(tmp_path.glob("*.parts"))
     pd.testing.assert_frame_equal(table, whole)
     again = generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out)
     assert len(made) == 8
