@@ -27,16 +27,16 @@ class Config:
     views: str = "all"  # or "first": the first figure of each report only
     max_length: int = 60  # token ids of a report, the begin token included
     # model
-    embed: int = 512
-    hidden: int = 512
+    embed: int = 256
+    hidden: int = 256
     layers: int = 1
-    dropout: float = 0.5
-    feature_dropout: float = 0.3  # of the image: no finding may hang on a single number
+    dropout: float = 0.3
+    feature_dropout: float = 0.1  # of the image: no finding may hang on a single number
     remind: bool = True  # keep the image in sight at every word, not only before the first
     # training
-    batch_size: int = 32
-    epochs: int = 16
-    learning_rate: float = 2e-3
+    batch_size: int = 16
+    epochs: int = 14
+    learning_rate: float = 3e-3
     schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or "constant"
     clip: float = 5.0  # global gradient norm
     patience: int = 4  # epochs without a better validation perplexity before stopping
@@ -44,7 +44,7 @@ class Config:
     # generation
     beam_size: int = 3
     min_length: int = 5
-    length_penalty: float = 1.0
+    length_penalty: float = 2.0
     no_repeat_ngram: int = 0
     ban_unk: bool = True
 
@@ -66,11 +66,14 @@ class Config:
                 split="8:2",
                 cleaning="original",
                 views="first",
+                embed=512,
+                hidden=512,
                 layers=32,
                 dropout=0.0,
                 feature_dropout=0.0,
                 remind=False,
                 min_freq=1,
+                batch_size=32,
                 learning_rate=1e-3,
                 schedule="constant",
                 loss_on_padding=True,

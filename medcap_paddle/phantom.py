@@ -135,7 +135,7 @@ def write_xml(study: Study, path: Path) -> None:
 # --- collections ------------------------------------------------------------------------------------------------------
 
 
-def make(folder: str | Path, studies: int = 1600, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
+def make(folder: str | Path, studies: int = 2400, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
     """Make a phantom collection; does nothing when the folder already holds the same one."""
     folder = Path(folder)
     about = {"reports": "phantom", "images": "phantom", "seed": seed, "studies": studies, "size": size}
@@ -282,7 +282,7 @@ def _draw_all(folder: Path, studies: list[tuple], size: int, workers: int | None
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m medcap_paddle.phantom", description="Make a phantom collection.")
     parser.add_argument("folder")
-    parser.add_argument("--studies", type=int, default=1600)
+    parser.add_argument("--studies", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=SIZE)
     parser.add_argument(

@@ -77,7 +77,7 @@ def test_initial_loss_is_that_of_guessing(model):
 def test_padding_changes_neither_loss_nor_gradient(model):
     pad = 0
     features, tokens = batch()
-    model.dropout.p = model.lstm.dropout = 0.0
+    model.dropout.p = model.forget.p = model.lstm.dropout = 0.0
     model.train()  # paddle's LSTM keeps nothing for a backward pass in eval mode
 
     def loss_and_gradient(tokens):

@@ -9,7 +9,7 @@ from medcap_paddle import baselines, generate, train
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError
 
-TINY = Config.tiny(beam_size=2, min_length=0, dropout=0.1)
+TINY = Config.tiny(beam_size=2, min_length=0, dropout=0.1, feature_dropout=0.0)
 
 
 def fit(run_dir, studies, **changes):
