@@ -119,7 +119,7 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
     from textwrap import wrap
 
     line = 0.19  # inches
-    texts = [[("radiologist", reference), *predictions] for _, reference, predictions in studies]
+    texts = [[("reference", reference), *predictions] for _, reference, predictions in studies]
     heights = [max(2.5, line * sum(len(wrap(text, width)) + 1.6 for _, text in blocks)) for blocks in texts]
     figure, axes = _axes(14, sum(heights), len(studies), 1)
     axes[0, 0].get_gridspec().set_height_ratios(heights)
@@ -136,7 +136,7 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
                 y -= line / height
                 column = 0
                 for word in words.split(" "):
-                    known = title != "radiologist" and word in shared and word != "."
+                    known = title != "reference" and word in shared and word != "."
                     ax.text(
                         0.37 + 0.0059 * column, y, word, transform=ax.transAxes, va="baseline", family="monospace",
                         fontsize=9.5, color="#1b7a3d" if known else "black", parse_math=False,
