@@ -45,7 +45,7 @@ class Config:
     beam_size: int = 3
     min_length: int = 5
     length_penalty: float = 2.0
-    no_repeat_ngram: int = 0
+    no_repeat_ngram: int = 5  # "there is no pneumothorax ." once is enough
     ban_unk: bool = True
 
     @classmethod
@@ -77,6 +77,8 @@ class Config:
                 learning_rate=1e-3,
                 schedule="constant",
                 loss_on_padding=True,
+                length_penalty=1.0,
+                no_repeat_ngram=0,
                 ban_unk=False,
             ),  # fmt: skip
             **changes,

@@ -17,7 +17,7 @@ def decoder(request):
     paddle.seed(request.param)
     model = LSTMCaptioner(4, V, embed=8, hidden=8)
     for parameter in model.parameters():  # far from uniform, so that choices matter
-        parameter.set_value(parameter * 6)
+        parameter.set_value(parameter * 3)
     model.eval()
     return model
 
@@ -33,10 +33,9 @@ def scores(decoder, features, written, alpha=0.0):
     for n in {len(words) for words in written}:
         group = [words for words in written if len(words) == n]
         tokens = paddle.to_tensor([[BOS, *words] for words in group])
-        logits = decoder(features.expand([len(group), *features.shape[1:]]), tokens[:, :-1])
-        nll = (
-            paddle.nn.functional.cross_entropy(logits, tokens[:, 1:], reduction="none").reshape([len(group), -1]).sum(1)
-        )
+        logits = decoder(features.expand([len(group), *features.shape[1:]]), tokens[:, :-1]).numpy().astype("float64")
+        logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))  # Paddle's cross_entropy stops at 64
+        nll = -np.take_along_axis(logp, tokens[:, 1:, None].numpy(), -1).squeeze(-1).sum(1)
         out |= {words: -float(v) / ((5 + n) / 6) ** alpha for words, v in zip(group, nll, strict=True)}
     return [out[words] for words in written]
 

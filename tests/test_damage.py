@@ -93,21 +93,9 @@ def test_encoders(tmp_path):
     path = tmp_path / "mine.safetensors"
     save_file({"conv1.weight": np.ones((2, 2), np.float32)}, path)
 
-    def load():
-        with pytest.raises(MedcapError, match="it is not the network we build"):
-            encoder.load("resnet101", path)
-
-    def attempt():
-        try:
-            encoder.load("resnet101", path)
-        except MedcapError as error:
-            assert path.name in str(error)
-
-    load()
-    whole = path.read_bytes()
-    for data in damaged(whole, DAMAGES):
-        path.write_bytes(data)
-        attempt()
+    assert survey(path, lambda: encoder._tensors(path), sealed=False) > 200
+    with pytest.raises(MedcapError, match="it is not the network we build"):
+        encoder.load("resnet101", path)
 
 
 def test_reports(tmp_path):

@@ -228,7 +228,7 @@ def test_no_cell_is_a_formula(tmp_path):
 
 def test_text_that_is_no_text(tmp_path):
     path = tmp_path / "table.csv"
-    files.write_table(path, pd.DataFrame({"text": ["a\ud800b", "שלום", "<script>alert(1)</script>"]}))
+    files.write_table(path, pd.DataFrame({"text": ["a\ud800b", "שלום", "<script>alert(1)</script>"]}, dtype=object))
     assert list(files.read_table(path, ["text"], "").text) == ["a?b", "שלום", "<script>alert(1)</script>"]
     path.write_bytes(b"text\n\xff\xfe\n")
     with pytest.raises(MedcapError, match="not a readable CSV"):
