@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,26 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: str | Path) -> None:
+    """Remove what `atomic` could not: the temporary files of processes that were killed."""
+    for path in Path(folder).glob(".*"):
+        owner = re.fullmatch(r"\..+?\.(\d+)(\.\w+)?", path.name)
+        if owner and path.is_file() and not _alive(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 @contextmanager
 def alone(path: str | Path) -> Iterator[None]:
     """Hold what makes `path` for this process; MedcapError when another process has it. The system frees it."""
@@ -73,6 +94,7 @@ def alone(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(path, error) from error
     with lock:
+        sweep(path.parent)
         yield
 
 

@@ -30,7 +30,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from .files import MedcapError, atomic, plain_ending, read_json, require, write_json
+from .files import MedcapError, atomic, plain_ending, read_json, require, sweep, write_json
 from .findings import Finding, from_mesh, to_mesh
 from .phrasing import LANGUAGE, sample_findings, write_report
 from .radiograph import SIZE, draw
@@ -236,6 +236,7 @@ def _begin(folder: Path, about: dict) -> bool:
 
 
 def _finish(folder: Path, about: dict) -> Path:
+    sweep(folder / "NLMCXR_png")
     write_json(folder / "phantom.json", {**about, "complete": True})
     return folder
 

@@ -195,6 +195,17 @@ def test_two_processes_do_not_make_the_same_file(tmp_path):
         pass
 
 
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        pass
+    (tmp_path / f".a.csv.{child.pid}.csv").touch()
+    kept = [f".a.csv.{os.getpid()}.csv", ".a.csv.lock", ".a.csv.made", "a.csv", ".2.png", "b.123"]
+    for name in kept:
+        (tmp_path / name).touch()
+    files.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
 def test_commands_end_with_a_sentence(capsys):
     for error, sentence in ((MedcapError("mend this"), "mend this"), (KeyboardInterrupt(), "goes on from here")):
         with pytest.raises(SystemExit, match=sentence), files.plain_ending():
