@@ -6,7 +6,7 @@
     random      a small network nobody trained, for tests
 
 `encoder.safetensors` holds float16 tensors `trunk.*`, `neck.*` and `head.*` (one logit a label); its metadata say
-labels, image_size, seed, images, epochs and auc (linear probe, unseen phantoms).
+labels, image_size, seed, images, epochs, auc (linear probe, unseen phantoms) and started_from (an older encoder).
 
     python -m medcap_paddle.encoder [--images N] [--epochs E] [--size S] [--out PATH]    train on phantoms
     python -m medcap_paddle.encoder --work WORK [...]                                    on MeSH tags of 01's tables
@@ -532,6 +532,7 @@ def run(args: argparse.Namespace) -> None:
     mean = np.mean(list(auc.values()))
     print(f"{mean:.4f}  mean of {len(auc)} labels; too few positives: {', '.join(left_out) or 'none'}")
     facts = {"seed": args.seed, "images": processes * len(pairs), "epochs": args.epochs, "auc": f"{mean:.4f}"}
+    facts |= {"started_from": Path(args.start).name} if args.start else {}
     save(network, out, LABELS, args.size, **facts)
     unfinished.unlink(missing_ok=True)
 

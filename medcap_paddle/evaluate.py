@@ -330,7 +330,7 @@ def _over_seeds(figures: list[dict], spreads: list[dict[str, np.ndarray]]) -> tu
     count, number = len(spreads), len(next(iter(spreads[0].values())))
     drawn = np.random.default_rng(0).integers(0, count, [number, count])
     entries, out = {}, {}
-    for name in spreads[0]:
+    for name in (name for name in spreads[0] if all(name in spread for spread in spreads)):
         out[name] = np.stack([spread[name] for spread in spreads])[drawn, np.arange(number)[:, None]].mean(1)
         values = [entry[name]["value"] for entry in figures]
         low, high = np.percentile(out[name], (2.5, 97.5))

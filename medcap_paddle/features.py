@@ -275,15 +275,18 @@ def _seal(file: BinaryIO) -> bytes:
     return f"medcap_paddle features, sha256 {sha.hexdigest()}\n".encode().ljust(BLOCK, b"\0")
 
 
-def _open(path: str | Path):
-    """The HDF5 file, after its digest has been checked: HDF5 itself may crash on a damaged file."""
+def _load(path: str | Path) -> tuple[list[str], np.ndarray, dict, np.ndarray]:
+    """image_id, features, attributes and unreadable, after the digest was checked: HDF5 may crash on a damaged file."""
     import h5py
 
     with require(path, MAKER).open("rb") as file:
         head = file.read(BLOCK)
         if head != _seal(file):
             raise MedcapError(f"{path} is damaged or not a features file of ours: {MAKER} again")
-    return h5py.File(path)
+    with h5py.File(path) as file:
+        ids, features = list(file["image_id"].asstr()[:]), file["features"][:]
+        attributes = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
+        return ids, features, {**attributes, "content": digest(features, ids)}, file["unreadable"].asstr()[:]
 
 
 def read(path: str | Path, expect: dict | None = None) -> tuple[dict[str, int], np.ndarray, dict]:
@@ -291,18 +294,12 @@ def read(path: str | Path, expect: dict | None = None) -> tuple[dict[str, int], 
 
     The attribute "content" is the fingerprint of the features themselves, for the record of a run.
     """
-    with _open(path) as file:
-        features = file["features"][:]
-        ids = list(file["image_id"].asstr()[:])
-        attributes = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
-    attributes["content"] = digest(features, ids)
+    ids, features, attributes, _ = _load(path)
     check(attributes, expect or {}, path)
     return {image_id: row for row, image_id in enumerate(ids)}, features, attributes
 
 
 def summary(path: str | Path) -> Summary:
     """What a features file holds."""
-    rows, _, attributes = read(path)
-    with _open(path) as file:
-        unreadable = [dict(zip(UNREADABLE, row, strict=True)) for row in file["unreadable"].asstr()[:]]
-    return Summary(len(rows), attributes, unreadable)
+    ids, _, attributes, unreadable = _load(path)
+    return Summary(len(ids), attributes, [dict(zip(UNREADABLE, row, strict=True)) for row in unreadable])

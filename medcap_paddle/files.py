@@ -45,7 +45,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     MedcapError when it cannot be written: a full disk, a folder that is read-only, a file in the place of a folder.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -59,8 +59,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def sweep(folder: str | Path) -> None:
     """Remove what `atomic` could not: the temporary files of processes that were killed."""
-    for path in Path(folder).glob(".*"):
-        owner = re.fullmatch(r"\..+?\.(\d+)(\.\w+)?", path.name)
+    for path in Path(folder).glob(".*.partial*"):
+        owner = re.fullmatch(r"\..+\.(\d+)\.partial(\.\w+)?", path.name)
         if owner and path.is_file() and not _alive(int(owner[1])):
             path.unlink(missing_ok=True)
 
@@ -112,7 +112,7 @@ def plain_ending() -> Iterator[None]:
     except MedcapError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+        sys.exit("stopped; the same command begins again, or goes on from here where finished parts are kept")
 
 
 def digest(*things: object) -> str:
@@ -202,11 +202,7 @@ def read_table(path: str | Path, columns: list[str], remedy: str) -> pd.DataFram
 
     try:
         table = pd.read_csv(require(path, remedy), dtype=str, keep_default_na=False, encoding="utf-8")
-    except (
-        ValueError,
-        OSError,
-        pd.errors.ParserError,
-    ) as error:  # others are ValueErrors
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
         raise MedcapError(f"{path} is not a readable CSV table ({error}): {remedy}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:

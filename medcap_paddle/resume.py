@@ -25,7 +25,7 @@ def unchanged(path: str | Path, inputs: str) -> bool:
     """Whether `path` is there, as it was written, and was made from the same inputs (a `files.digest`)."""
     path = Path(path)
     try:
-        return read_sealed(_note(path), "") == {"inputs": inputs, "content": content(path)}
+        return read_sealed(_note(path), "") == {"inputs": inputs, "content": _content(path)}
     except (MedcapError, OSError):
         return False
 
@@ -33,7 +33,7 @@ def unchanged(path: str | Path, inputs: str) -> bool:
 def finished(path: str | Path, inputs: str) -> None:
     """Note what `path` was made from."""
     path = Path(path)
-    write_sealed(_note(path), {"inputs": inputs, "content": content(path)})
+    write_sealed(_note(path), {"inputs": inputs, "content": _content(path)})
 
 
 def parts(path: str | Path, inputs: str, rest: Callable[[int], Iterable[Part]]) -> Iterator[Part]:
@@ -75,7 +75,7 @@ def _note(path: Path) -> Path:
     return path.with_name(f".{path.name}.made")
 
 
-def content(path: Path) -> str:
+def _content(path: Path) -> str:
     sha = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -112,7 +112,7 @@ def fit(
     data = [array for part in (train, val) if part for array in (*part.features, part.tokens)]
     inputs = digest(options, *tensors(model).values(), *data)  # the first weights tell architecture and their seed
     with alone(weights), LogWriter(str(run_dir / "visualdl")) as log:
-        if unchanged(weights, inputs):
+        if unchanged(weights, inputs) and (run_dir / "history.csv").exists():
             tqdm.write(f"{run_dir} is trained already: nothing to do")
             load_weights(model, weights)
             return pd.read_csv(run_dir / "history.csv")
@@ -176,9 +176,10 @@ def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, 
     sums = paddle.stack(sums).numpy()
     broken = np.flatnonzero(~np.isfinite(sums).all(1))
     if len(broken):
+        epoch = rate.last_epoch // len(sums)
         raise MedcapError(
-            f"the loss of batch {broken[0] + 1} of {len(sums)} is not a number; the best weights before it are kept: "
-            "train with a lower learning_rate or clip"
+            f"the loss of batch {broken[0] + 1} of {len(sums)} is not a number in epoch {epoch}; the best weights "
+            "before it are kept: train with a lower learning_rate or clip"
         )
     metric.update(*sums.astype("float64").sum(0))
     return float(metric.accumulate())
@@ -262,3 +263,15 @@ def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
     load_weights(model, run_dir / "weights.safetensors")
     model.eval()
     return model, config, vocab, facts["features"]
+
+
+def other_seeds(run_dir: str | Path) -> list[str]:
+    """Names of the runs beside `run_dir`, with predictions, that differ from it in the seed of their training only."""
+    run_dir = Path(run_dir)
+
+    def facts(path: Path) -> tuple[dict, dict]:
+        content = read_sealed(path / "model.json", REMEDY)
+        return {**content["config"], "seed": None}, content["features"]
+
+    found = sorted(path.parent for path in run_dir.parent.glob(f"{run_dir.name}_seed*/predictions.csv"))
+    return [path.name for path in found if facts(path) == facts(run_dir)]

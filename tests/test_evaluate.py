@@ -293,3 +293,38 @@ def test_the_best_constant_beats_every_frequent_report(metric):
     score = getattr(ConstantScorer(val), metric)
     best = best_constant(train, val, metric)
     assert score(best) >= max(map(score, train[:50]))
+
+
+def test_seeds_get_a_row_for_their_mean_and_nothing_else_does():
+    references = texts(30, 1)
+    runs = {"lstm": texts(30, 2), "lstm_seed1": references, "lstm_seed2": texts(30, 3), "other_seed1": texts(30, 4)}
+    tables = {name: table(references, predictions) for name, predictions in runs.items()}
+    metrics = evaluate.evaluate(tables, number=100, against="other_seed1")
+    assert set(metrics) == {*runs, "lstm, mean of 3 seeds"}
+    mean = metrics["lstm, mean of 3 seeds"]
+    assert mean["seeds"] == ["lstm", "lstm_seed1", "lstm_seed2"]
+    for name, entry in mean["figures"].items():
+        values = [metrics[seed]["figures"][name]["value"] for seed in mean["seeds"]]
+        assert entry["by_seed"] == values and entry["value"] == pytest.approx(np.mean(values))
+        assert entry["low"] <= entry["value"] <= entry["high"]
+        assert "p" in entry
+
+
+def test_equal_seeds_add_nothing_to_the_interval_and_different_ones_widen_it():
+    references, predictions = texts(30, 1), texts(30, 2)
+    same = {name: table(references, predictions) for name in ("a", "a_seed1", "a_seed2")}
+    metrics = evaluate.evaluate(same, number=200)
+    alone, mean = metrics["a"]["figures"]["cider"], metrics["a, mean of 3 seeds"]["figures"]["cider"]
+    assert (mean["low"], mean["high"]) == pytest.approx((alone["low"], alone["high"]))
+    mixed = evaluate.evaluate(same | {"a_seed2": table(references, references)}, number=200)
+    wide = mixed["a, mean of 3 seeds"]["figures"]["cider"]
+    assert wide["high"] - wide["low"] > 2 * (mean["high"] - mean["low"])
+
+
+def test_the_mean_over_seeds_is_no_run(tmp_path):
+    references = texts(10, 1)
+    tables = {name: table(references, texts(10, k)) for k, name in enumerate(("a", "a_seed1"))}
+    metrics = evaluate.evaluate(tables, number=50)
+    evaluate.write_runs(tmp_path, metrics)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a_seed1"]
+    assert len(evaluate.compare(metrics)) == 3 and len(evaluate.by_stratum(metrics)) == 2

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -198,8 +199,16 @@ def test_two_processes_do_not_make_the_same_file(tmp_path):
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         pass
-    (tmp_path / f".a.csv.{child.pid}.csv").touch()
-    kept = [f".a.csv.{os.getpid()}.csv", ".a.csv.lock", ".a.csv.made", "a.csv", ".2.png", "b.123"]
+    (tmp_path / f".a.csv.{child.pid}.partial.csv").touch()
+    kept = [
+        f".a.csv.{os.getpid()}.partial.csv",
+        f".mine.{child.pid}.csv",
+        ".a.csv.lock",
+        ".a.csv.made",
+        "a.csv",
+        ".2.png",
+        "b.123",
+    ]
     for name in kept:
         (tmp_path / name).touch()
     files.sweep(tmp_path)
@@ -219,13 +228,11 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\
 
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
 def test_tables_come_back_as_they_were(rows):
-    path = Path("/tmp") / f"medcap-{os.getpid()}.csv"
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
         files.write_table(path, pd.DataFrame(rows, columns=["a", "b"]))
         table = files.read_table(path, ["a", "b"], "")
         assert [tuple(row) for row in table.itertuples(index=False)] == rows
-    finally:
-        path.unlink()
 
 
 def test_no_cell_is_a_formula(tmp_path):

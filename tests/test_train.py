@@ -1,5 +1,7 @@
 """Laws of training: it learns what it can see, keeps the best, and repeats itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
@@ -101,3 +103,18 @@ def test_weights_of_another_model_and_damaged_ones_are_refused(fitted, tmp_path)
 def test_a_missing_run_names_its_notebook(tmp_path):
     with pytest.raises(MedcapError, match="config.json not found: run 04_train.ipynb"):
         train.load_run(tmp_path)
+
+
+def test_other_seeds_differ_in_the_seed_only_and_have_predictions(studies, tmp_path):
+    def save(name, config, features=None, predictions=True):
+        train.save_run(tmp_path / name, config, studies[2], studies[0].feature_dim, features or {"content": "a"})
+        if predictions:
+            (tmp_path / name / "predictions.csv").touch()
+
+    save("lstm", TINY)
+    save("lstm_seed1", replace(TINY, seed=1))
+    save("lstm_seed2", replace(TINY, seed=2), predictions=False)  # stopped while it was trained
+    save("lstm_seed3", replace(TINY, seed=3, hidden=64))
+    save("lstm_seed4", replace(TINY, seed=4), features={"content": "b"})
+    save("other_seed1", replace(TINY, seed=1))
+    assert train.other_seeds(tmp_path / "lstm") == ["lstm_seed1"]
