@@ -12,9 +12,11 @@ variables once, while it is being imported:
 - ``OMP_NUM_THREADS``: Paddle computes on one thread unless told otherwise.
 - ``MKL_DEBUG_CPU_TYPE=5``: on AMD processors the MKL inside Paddle picks a slow path without it.
 
-What the user has set is left alone.
+What the user has set is left alone. With glibc, memory that an operator frees is kept for the next one: handing every
+large tensor back to the system and asking for it again costs a tenth of a training step.
 """
 
+import ctypes
 import os
 import sys
 import warnings
@@ -39,4 +41,14 @@ def _prepare_cpu() -> None:
     os.environ.update(missing)
 
 
+def _keep_memory() -> None:
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt:
+        mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too ...
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: ... which is not given back
+
+
 _prepare_cpu()
+_keep_memory()

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 
 from . import __version__
 from . import vocab as vocabulary
@@ -160,18 +161,21 @@ def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, 
     from paddlenlp.metrics import Perplexity
 
     model.train()
-    metric, sums = Perplexity(), []  # nll and words of each batch: read once an epoch, not once a step
+    # nll, words and sum of the logits of each batch: read once an epoch, not once a step
+    metric, sums = Perplexity(), []
     for batch in train.batches(batch_size, order):
         features, tokens = map(paddle.to_tensor, batch)
         targets = tokens[:, 1:]
-        nll = token_nll(model(features, tokens[:, :-1]), targets)
+        logits = model(features, tokens[:, :-1])
+        nll = F.cross_entropy(logits, targets, reduction="none")
         loss = masked_loss(nll, targets, train.pad, words) if words else nll.mean()
         loss.backward()
         optimizer.step()
         optimizer.clear_grad()
         rate.step()
         mask = (targets != train.pad).astype("float32")
-        sums.append(paddle.stack([(nll.detach() * mask).sum(), mask.sum()]))
+        # On a CPU F.cross_entropy makes a number of what is none, the sum of the logits does not.
+        sums.append(paddle.stack([(nll.detach() * mask).sum(), mask.sum(), logits.detach().sum()]))
         bar.update()
     sums = paddle.stack(sums).numpy()
     broken = np.flatnonzero(~np.isfinite(sums).all(1))
@@ -181,7 +185,7 @@ def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, 
             f"the loss of batch {broken[0] + 1} of {len(sums)} is not a number in epoch {epoch}; the best weights "
             "before it are kept: train with a lower learning_rate or clip"
         )
-    metric.update(*sums.astype("float64").sum(0))
+    metric.update(*sums[:, :2].astype("float64").sum(0))
     return float(metric.accumulate())
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from medcap_paddle.model import LSTMCaptioner, masked_loss, token_nll
+from medcap_paddle.model import Linear, LSTMCaptioner, masked_loss, token_nll
 
 
 @pytest.fixture(params=[1, 2], ids=["1 layer", "2 layers"])
@@ -68,6 +68,31 @@ def test_token_nll_is_cross_entropy():
     np.testing.assert_allclose(token_nll(logits, targets).numpy(), expected.numpy(), atol=1e-5)
 
 
+def test_token_nll_goes_on_where_cross_entropy_stops():
+    logits = paddle.to_tensor([[[500.0, 0.0, -500.0]]])
+    for target, expected in enumerate([0.0, 500.0, 1000.0]):
+        assert token_nll(logits, paddle.to_tensor([[target]])).item() == expected
+
+
+def test_a_linear_layer_is_paddles():
+    own, paddles = Linear(5, 3), paddle.nn.Linear(5, 3)
+    paddles.set_state_dict(own.state_dict())
+    rows = paddle.rand([2, 4, 5])
+    for layer in (own, paddles):
+        (layer(rows) ** 2).sum().backward()
+    np.testing.assert_allclose(own(rows).numpy(), paddles(rows).numpy(), rtol=1e-5)
+    for ours, theirs in zip(own.parameters(), paddles.parameters(), strict=True):
+        np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-5)
+
+
+def test_dropout_leaves_out_the_same_numbers_at_every_word(model):
+    model.train()
+    model.dropout = 0.5
+    out = model.drop(paddle.ones([3, 7, 64])).numpy()
+    assert (out == out[:, :1]).all() and set(np.unique(out)) == {0.0, 2.0}
+    assert len({row.tobytes() for row in out[:, 0]}) == 3  # another mask for every report
+
+
 def test_initial_loss_is_that_of_guessing(model):
     features, tokens = batch(studies=32)
     loss = masked_loss(token_nll(model(features, tokens), tokens), tokens, pad=0)
@@ -77,7 +102,7 @@ def test_initial_loss_is_that_of_guessing(model):
 def test_padding_changes_neither_loss_nor_gradient(model):
     pad = 0
     features, tokens = batch()
-    model.dropout.p = model.forget.p = model.lstm.dropout = 0.0
+    model.dropout = model.forget.p = model.lstm.dropout = 0.0
     model.train()  # paddle's LSTM keeps nothing for a backward pass in eval mode
 
     def loss_and_gradient(tokens):
