@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import paddle
 
+from .model import log_norm
+
 NEVER = -1e9  # log-probability of what is not allowed
 
 
@@ -41,7 +43,7 @@ def beam_search(
     finished = paddle.zeros([B, S], "bool")
     for t in range(max_length):
         logits, state = decoder.step(words[:, :, -1].flatten(), state)  # [B * S, V]
-        norm = paddle.logsumexp(logits, -1)
+        norm = log_norm(logits)
         for token in (*banned, *([eos] if t < min_length else [])):
             logits[:, token] = NEVER
         if no_repeat_ngram and t >= no_repeat_ngram:
@@ -89,9 +91,8 @@ def _ban_repeats(logits: paddle.Tensor, words: paddle.Tensor, n: int) -> paddle.
     """Forbid every word that would complete an n-gram already in `words` [R, t]; logits [R, V]."""
     t = words.shape[1]
     tail = words[:, t - n + 1 :]  # [R, n - 1]: what the next word would follow
-    for i in range(t - n + 1):
-        repeats = (words[:, i : i + n - 1] == tail).all(-1, keepdim=True)  # [R, 1]
-        follower = words[:, i + n - 1 : i + n]
-        value = paddle.where(repeats, paddle.full([], NEVER), paddle.take_along_axis(logits, follower, 1))
-        logits = paddle.put_along_axis(logits, follower, value, 1)
-    return logits
+    repeats = paddle.stack([(words[:, i : i + n - 1] == tail).all(-1) for i in range(t - n + 1)], 1)  # [R, t - n + 1]
+    if not bool(repeats.any()):
+        return logits
+    ban = repeats.astype(logits.dtype) * NEVER
+    return paddle.put_along_axis(logits, words[:, n - 1 :], ban, 1, reduce="add")
