@@ -8,6 +8,9 @@ Reads the table images.csv (image_id, path) and the images; writes
                 precision, difference (relative, from float32, on the first batch)
     unreadable [M, 3] string: image id, file, reason
 
+    python -m medcap_paddle.features WORK
+    python -m paddle.distributed.launch --nproc_per_node 2 python -m medcap_paddle.features WORK
+
 Before the HDF5 part stands its digest (in HDF5's user block, which other programs skip): a damaged file is refused.
 
 `read` refuses features made otherwise than those a run was trained on. Precision may differ: it changes a feature by
@@ -16,6 +19,7 @@ less than a percent, and another machine may not have it.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import re
@@ -24,17 +28,20 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import paddle
 
-from . import image
-from .encoder import Encoder
-from .files import MedcapError, alone, atomic, digest, require
-from .resume import Part, finished, forget, parts, unchanged
+from . import image, ranks
+from .encoder import Encoder, choose, load
+from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, read_table, require
+from .resume import Part, begin, finished, forget, parts, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,31 +81,44 @@ def extract(
     """Write features.h5; images that cannot be read are left out and listed. `exact` computes in float32.
 
     Stopped, it goes on from the last finished batch; finished, it does nothing while images and encoder are the same.
+    Ranks share out the batches, and the first of them writes the file that one process would have written.
     """
     from tqdm.auto import tqdm
 
+    rank, count = ranks.join()
     ids, paths = list(images["image_id"]), list(map(str, images["path"]))
     inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *_stamp(path)] for path in paths])
     if unchanged(out, inputs):
-        tqdm.write(f"{out} is up to date: nothing to do")
+        if not rank:
+            tqdm.write(f"{out} is up to date: nothing to do")
         return summary(out)
 
-    def rest(done: int) -> Iterator[Part]:
-        starts = range(done * batch_size, len(ids), batch_size)
-        bar = tqdm(paths, "features", unit="image", initial=min(starts.start, len(ids)))
-        ready = decoded(paths[starts.start :], encoder.image_size, ahead=3 * batch_size)
+    def rest(first: int, step: int = 1) -> Iterator[Part]:
+        starts = range(first * batch_size, len(ids), step * batch_size)
+        bar = tqdm(paths, "features", unit="image", initial=min(starts.start, len(ids)), disable=rank > 0)
+        own = chain.from_iterable(paths[start : start + batch_size] for start in starts)
+        ready = decoded(own, encoder.image_size, ahead=3 * batch_size)
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
             for start in starts:
                 truth = eager(encoder) if start == 0 and precision != "float32" else run
                 part = slice(start, start + batch_size)
                 yield {**_batch(run, truth, ids[part], paths[part], ready), "precision": np.array(precision)}
-                bar.update(len(ids[start : start + batch_size]))
+                bar.update(len(ids[start : start + step * batch_size]))
 
-    with alone(out):
-        _write(out, parts(out, inputs, rest), {**describe(encoder), "source": encoder.source}, encoder.dim)
-        finished(out, inputs)
-        forget(out)
+    with nullcontext() if rank else alone(out):
+        if count > 1:
+            if not rank:
+                begin(out, inputs)
+            ranks.wait()
+            for _ in parts(out, inputs, partial(rest, step=count), rank, count):
+                pass
+            ranks.wait()
+        if not rank:
+            _write(out, parts(out, inputs, rest), {**describe(encoder), "source": encoder.source}, encoder.dim)
+            finished(out, inputs)
+            forget(out)
+        ranks.wait()
     return summary(out)
 
 
@@ -303,3 +323,24 @@ def summary(path: str | Path) -> Summary:
     """What a features file holds."""
     ids, _, attributes, unreadable = _load(path)
     return Summary(len(ids), attributes, [dict(zip(UNREADABLE, row, strict=True)) for row in unreadable])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make features.h5 of the images in images.csv.")
+    parser.add_argument("work", nargs="?", default="work", help="the folder with images.csv and collection.json")
+    parser.add_argument("--encoder", default="auto", help="resnet101, small or random; auto: what suits the images")
+    parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
+    arguments = parser.parse_args()
+    work = Path(arguments.work)
+    with plain_ending():
+        images = read_table(work / "images.csv", ["image_id", "path"], "run 01_reports.ipynb")
+        collection = read_json(work / "collection.json", "run 01_reports.ipynb")
+        name = arguments.encoder
+        if name == "auto":
+            name = choose(phantom_images=collection["images"] == "phantom", weights=arguments.weights)
+        made = extract(images, load(name, arguments.weights), work / "features.h5")
+        print(f"{made.images:,} images, {len(made.unreadable)} unreadable")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,23 +36,34 @@ def finished(path: str | Path, inputs: str) -> None:
     write_sealed(_note(path), {"inputs": inputs, "content": _content(path)})
 
 
-def parts(path: str | Path, inputs: str, rest: Callable[[int], Iterable[Part]]) -> Iterator[Part]:
+def parts(
+    path: str | Path, inputs: str, rest: Callable[[int], Iterable[Part]], first: int = 0, step: int = 1
+) -> Iterator[Part]:
     """Every batch of the work on `path`, in order: those done before it was stopped, then those of `rest`.
 
     `rest(n)` makes the batches from number n on, as arrays by name; each is stored before the next is made. Parts of
     other inputs, and a damaged one with all that follow it, are made again. `forget` them when `path` is written.
+    Several processes share the work where each takes the batches `first`, `first + step`, ...; `begin` comes before.
     """
-    folder = _folder(Path(path)) / inputs
-    if not folder.exists():
-        forget(path)
-    done = 0
-    while (part := _read(folder / f"{done:06}.npz")) is not None:
+    folder, number = begin(path, inputs), first
+    while (part := _read(folder / f"{number:06}.npz")) is not None:
         yield part
-        done += 1
-    for number, part in enumerate(rest(done), done):
+        number += step
+    for part in rest(number):
         with atomic(folder / f"{number:06}.npz") as temporary:
             np.savez(temporary, **part)
         yield part
+        number += step
+
+
+def begin(path: str | Path, inputs: str) -> Path:
+    """The folder of the parts of `path`, rid of parts of other inputs."""
+    folder = _folder(Path(path)) / inputs
+    if not folder.exists():
+        forget(path)
+        with atomic(folder / ".begun") as temporary:
+            temporary.touch()
+    return folder
 
 
 def forget(path: str | Path) -> None:

@@ -10,26 +10,45 @@ Writes runs/<run>/:
     history.csv          epoch, train_perplexity, val_perplexity, seconds
     visualdl/            the same curves for VisualDL
     checkpoint.safetensors   while it trains: weights, the optimizer's moments and the history after the last epoch
+
+    python -m medcap_paddle.train WORK --run lstm
+    python -m paddle.distributed.launch --nproc_per_node 2 python -m medcap_paddle.train WORK --run lstm
+
+The second trains on R ranks, data-parallel: each takes its share of a batch of R times `batch_size` studies.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 
-from . import __version__
+from . import __version__, dataset, ranks
+from . import features as feature_file
 from . import vocab as vocabulary
 from .config import Config
 from .dataset import Studies
-from .files import MedcapError, alone, digest, read_sealed, read_tensors, write_sealed, write_table, write_tensors
+from .files import (
+    MedcapError,
+    alone,
+    digest,
+    plain_ending,
+    read_sealed,
+    read_tensors,
+    write_sealed,
+    write_table,
+    write_tensors,
+)
 from .model import LSTMCaptioner, masked_loss, token_nll
 from .resume import finished, unchanged
 
@@ -59,13 +78,15 @@ def perplexity(model, studies: Studies, batch_size: int = 64) -> float:
 
     model.eval()
     metric = Perplexity()
+    rank, count = ranks.join()
     with paddle.no_grad():
-        for batch in studies.batches(batch_size):
+        for batch in islice(studies.batches(batch_size), rank, None, count):
             features, tokens = map(paddle.to_tensor, batch)
             targets = tokens[:, 1:]
             mask = (targets != studies.pad).astype("float32")
             nll = token_nll(model(features, tokens[:, :-1]), targets) * mask
             metric.update(nll.numpy(), mask.sum().numpy())
+    metric.total_ce, metric.total_word_num = ranks.total([metric.total_ce, metric.total_word_num])
     return float(metric.accumulate())
 
 
@@ -90,6 +111,9 @@ def fit(
     Without `val` (the original notebook's split) the last epoch is kept. `on_epoch` is called with the history so
     far: the notebook draws it. Stopped, it goes on from the last epoch and ends as if it had not been; finished, it
     does nothing while model, data and options are the same. Raises MedcapError when the loss is no longer a number.
+
+    On R ranks it does what one process does with R times the `batch_size`, but for the draws of the dropout; the first
+    rank writes and calls `on_epoch`.
     """
     import pandas as pd
     from tqdm.auto import tqdm
@@ -97,6 +121,8 @@ def fit(
 
     run_dir = Path(run_dir)
     weights, checkpoint = run_dir / "weights.safetensors", run_dir / "checkpoint.safetensors"
+    rank, count = ranks.join()
+    batch_size *= count
     model.standardise(np.concatenate(train.features))
     batches = math.ceil(len(train) / batch_size)
     steps = epochs * batches
@@ -111,25 +137,34 @@ def fit(
     options = [epochs, batch_size, learning_rate, schedule, clip, patience, seed, loss_on_padding]
     data = [array for part in (train, val) if part for array in (*part.features, part.tokens)]
     inputs = digest(options, *tensors(model).values(), *data)  # the first weights tell architecture and their seed
-    with alone(weights), LogWriter(str(run_dir / "visualdl")) as log:
+    with (
+        nullcontext() if rank else alone(weights),
+        nullcontext() if rank else LogWriter(str(run_dir / "visualdl")) as log,
+    ):
         if unchanged(weights, inputs) and (run_dir / "history.csv").exists():
-            tqdm.write(f"{run_dir} is trained already: nothing to do")
+            if not rank:
+                tqdm.write(f"{run_dir} is trained already: nothing to do")
             load_weights(model, weights)
             return pd.read_csv(run_dir / "history.csv")
         history = restore(checkpoint, inputs, model, optimizer)
+        ranks.wait()  # before the first rank may remove the checkpoint
+        network = paddle.DataParallel(model) if count > 1 else model
         rate.step(len(history) * batches)
-        bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches)
+        bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches, disable=rank > 0)
         while len(history) < epochs and len(history) - best_epoch(history) < patience:
             epoch, start = len(history) + 1, time.perf_counter()
-            paddle.seed(seed * 1000 + epoch)  # of dropout: an epoch is the same whether or not training was stopped
+            # Of dropout: an epoch is the same whether or not training was stopped, and another one on each rank.
+            paddle.seed(seed * 1000 + epoch + rank * 1_000_000)
             order = np.random.default_rng([seed, epoch])
             row = {
                 "epoch": epoch,
-                "train_perplexity": train_epoch(model, train, batch_size, order, optimizer, rate, words, bar),
+                "train_perplexity": train_epoch(network, train, batch_size, order, optimizer, rate, words, bar),
                 "val_perplexity": perplexity(model, val) if val else math.nan,
                 "seconds": time.perf_counter() - start,
             }
             history.append(row)
+            if rank:
+                continue
             if best_epoch(history) == epoch:
                 save_weights(model, weights)
             store(checkpoint, inputs, model, optimizer, history)
@@ -141,8 +176,10 @@ def fit(
             if on_epoch:
                 on_epoch(table)
         bar.close()
-        finished(weights, inputs)
-        checkpoint.unlink(missing_ok=True)
+        if not rank:
+            finished(weights, inputs)
+            checkpoint.unlink(missing_ok=True)
+        ranks.wait()  # for the weights
     load_weights(model, weights)
     return pd.DataFrame(history)
 
@@ -156,16 +193,23 @@ def best_epoch(history: list[dict]) -> int:
 def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, words: float | None, bar) -> float:
     """One pass over `train` in the order of a random generator; its perplexity. `words` divides the loss of a batch;
     None averages over padding too, as the original notebook did. MedcapError names a batch whose loss is no number.
+
+    The batches are those of all ranks; `paddle.DataParallel` takes the mean of what the ranks' shares teach, so each
+    share weighs as much as all ranks together.
     """
     from paddlenlp.metrics import Perplexity
 
     model.train()
+    rank, count = ranks.join()
     metric, sums = Perplexity(), []  # nll and words of each batch: read once an epoch, not once a step
     for batch in train.batches(batch_size, order):
-        features, tokens = map(paddle.to_tensor, batch)
+        features, tokens = map(paddle.to_tensor, ranks.share(batch, train.pad))
         targets = tokens[:, 1:]
         nll = token_nll(model(features, tokens[:, :-1]), targets)
-        loss = masked_loss(nll, targets, train.pad, words) if words else nll.mean()
+        if words:
+            loss = masked_loss(nll, targets, train.pad, words / count)
+        else:
+            loss = nll.mean() * (count * len(range(rank, len(batch[1]), count)) / len(batch[1]))
         loss.backward()
         optimizer.step()
         optimizer.clear_grad()
@@ -173,7 +217,7 @@ def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, 
         mask = (targets != train.pad).astype("float32")
         sums.append(paddle.stack([(nll.detach() * mask).sum(), mask.sum()]))
         bar.update()
-    sums = paddle.stack(sums).numpy()
+    sums = ranks.total(paddle.stack(sums).numpy())
     broken = np.flatnonzero(~np.isfinite(sums).all(1))
     if len(broken):
         epoch = rate.last_epoch // len(sums)
@@ -275,3 +319,29 @@ def other_seeds(run_dir: str | Path) -> list[str]:
 
     found = sorted(path.parent for path in run_dir.parent.glob(f"{run_dir.name}_seed*/predictions.csv"))
     return [path.name for path in found if facts(path) == facts(run_dir)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a captioner on what notebooks 01 to 03 have written.")
+    parser.add_argument("work", nargs="?", default="work", help="the folder with reports.csv, features.h5, vocab.json")
+    parser.add_argument("--run", default="lstm", help="name of the run; original: the AI Studio notebook's settings")
+    parser.add_argument("--quick", action="store_true", help="a tiny model")
+    parser.add_argument("--config", help="a config.json with the settings, instead")
+    arguments = parser.parse_args()
+    work, run_dir = Path(arguments.work), Path(arguments.work) / "runs" / arguments.run
+    with plain_ending():
+        config = Config.load(arguments.config) if arguments.config else Config.of(arguments.run, arguments.quick)
+        vocab = vocabulary.load(work / "vocab.json")
+        options = {"vocab": vocab, "views": config.views, "max_length": config.max_length}
+        train = dataset.load(work, "train", **options)
+        val = dataset.load(work, "val", **options) if dataset.has(work, "val") else None
+        model = build(config, train.feature_dim, len(vocab))
+        if ranks.join()[0] == 0:
+            _, _, attributes = feature_file.read(work / "features.h5")
+            save_run(run_dir, config, vocab, train.feature_dim, attributes)
+        history = fit(model, train, val, run_dir, **{name: getattr(config, name) for name in OPTIONS})
+        print(history.tail().round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The processes that `python -m paddle.distributed.launch` starts, ranks 0 to R - 1: what they share out and add up.
+
+A process that was started alone is rank 0 of 1, and pays nothing. What one rank calls here, every rank must call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import paddle
+from paddle import distributed
+
+
+def join() -> tuple[int, int]:
+    """Rank of this process and number of ranks R; connects them the first time."""
+    if distributed.get_world_size() > 1 and not distributed.is_initialized():
+        distributed.init_parallel_env()
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def wait() -> None:
+    """Until every rank is here."""
+    total([0.0])
+
+
+def total(numbers: Sequence[float] | np.ndarray) -> Sequence[float] | np.ndarray:
+    """The sums over the ranks, the same bits on each: early stopping must be decided alike."""
+    if join()[1] == 1:
+        return numbers
+    sums = paddle.to_tensor(np.asarray(numbers, "float64"))
+    distributed.all_reduce(sums)
+    return sums.numpy()
+
+
+def share(batch: tuple[np.ndarray, np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """This rank's studies of a batch; where there are fewer studies than ranks, one of mere padding for the others."""
+    rank, ranks = join()
+    features, tokens = batch
+    if rank >= len(tokens):
+        return features[:1], np.full_like(tokens[:1], pad)
+    return features[rank::ranks], tokens[rank::ranks]
