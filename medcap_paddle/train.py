@@ -339,6 +339,7 @@ def main() -> None:
         if ranks.join()[0] == 0:
             _, _, attributes = feature_file.read(work / "features.h5")
             save_run(run_dir, config, vocab, train.feature_dim, attributes)
+        ranks.wait()
         history = fit(model, train, val, run_dir, **{name: getattr(config, name) for name in OPTIONS})
         print(history.tail().round(2).to_string(index=False))
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import tracemalloc
 import zipfile
 from xml.sax.saxutils import escape
 
@@ -511,6 +512,19 @@ def test_several_zips_or_one_without_reports_are_refused(data, work):
 
 
 # the command ---------------------------------------------------------------------------------------
+
+
+def test_records_are_read_one_at_a_time(tmp_path):
+    """Four times the reports, hardly more memory: their paths only."""
+    peaks = []
+    for count in (100, 400):
+        studies = [study(number, f"{number} " + "The lungs are clear. " * 500) for number in range(count)]
+        data = collection(tmp_path / str(count), studies, png=False)
+        tracemalloc.start()
+        assert sum(report.count("lungs") for _, (*_, report) in reports.records(data, tmp_path / "work")) == 500 * count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 300 * 2000  # bytes; the text of 300 reports would be 3,000,000
 
 
 def test_the_command_prints_the_summary_or_the_remedy(data, work, capsys, monkeypatch):
