@@ -66,7 +66,7 @@ def extract_killed(work: Path) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(300, exit=True)
     fit_all(Path(sys.argv[1]), batch_size=8)
     fit_stopped(Path(sys.argv[1]) / "stopped")
     extract_killed(Path(sys.argv[1]))

@@ -23,12 +23,12 @@ two_ranks = pytest.mark.skipif(paddle.device.cuda.device_count() == 1, reason="t
 
 
 def launch(log: Path, *command: str | Path) -> tuple[int, str]:
-    """Exit code and output of two ranks on this CPU; never waits for longer than two minutes."""
+    """Exit code and output of two ranks on this CPU; never waits for longer than five minutes."""
     launcher = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", log]
     command = [*launcher, sys.executable, *command]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         try:
-            return child.communicate(timeout=120) and child.wait(), (log / "workerlog.0").read_text()
+            return child.communicate(timeout=300) and child.wait(), (log / "workerlog.0").read_text()
         except subprocess.TimeoutExpired:
             child.terminate()  # the launcher ends its ranks
             raise
