@@ -95,7 +95,9 @@ def extract(
 
     def rest(first: int, step: int = 1) -> Iterator[Part]:
         starts = range(first * batch_size, len(ids), step * batch_size)
-        bar = tqdm(paths, "features", unit="image", initial=min(starts.start, len(ids)), disable=rank > 0)
+        if not starts:
+            return
+        bar = tqdm(paths, "features", unit="image", initial=starts.start, disable=rank > 0)
         own = chain.from_iterable(paths[start : start + batch_size] for start in starts)
         ready = decoded(own, encoder.image_size, ahead=3 * batch_size)
         with bar, tempfile.TemporaryDirectory() as folder:
@@ -339,7 +341,8 @@ def main() -> None:
         if name == "auto":
             name = choose(phantom_images=collection["images"] == "phantom", weights=arguments.weights)
         made = extract(images, load(name, arguments.weights), work / "features.h5")
-        print(f"{made.images:,} images, {len(made.unreadable)} unreadable")
+        if not ranks.join()[0]:
+            print(f"{made.images:,} images, {len(made.unreadable)} unreadable")
 
 
 if __name__ == "__main__":

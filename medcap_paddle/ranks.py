@@ -5,11 +5,15 @@ A process that was started alone is rank 0 of 1, and pays nothing. What one rank
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Sequence
 
 import numpy as np
 import paddle
 from paddle import distributed
+
+_meetings = itertools.count()
 
 
 def join() -> tuple[int, int]:
@@ -20,8 +24,14 @@ def join() -> tuple[int, int]:
 
 
 def wait() -> None:
-    """Until every rank is here."""
-    total([0.0])
+    """Until every rank is here, be it hours; gloo by itself gives up after 30 seconds."""
+    if join()[1] == 1:
+        return
+    store, name = paddle.base.core.create_or_get_global_tcp_store(), f"medcap_paddle {next(_meetings)}"
+    store.add(name, 1)
+    while store.add(name, 0) < join()[1]:
+        time.sleep(0.1)
+    total([0.0])  # the first rank holds the store: it must not end before all have read it
 
 
 def total(numbers: Sequence[float] | np.ndarray) -> Sequence[float] | np.ndarray:

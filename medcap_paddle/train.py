@@ -336,12 +336,14 @@ def main() -> None:
         train = dataset.load(work, "train", **options)
         val = dataset.load(work, "val", **options) if dataset.has(work, "val") else None
         model = build(config, train.feature_dim, len(vocab))
-        if ranks.join()[0] == 0:
+        rank, _ = ranks.join()
+        if not rank:
             _, _, attributes = feature_file.read(work / "features.h5")
             save_run(run_dir, config, vocab, train.feature_dim, attributes)
         ranks.wait()
         history = fit(model, train, val, run_dir, **{name: getattr(config, name) for name in OPTIONS})
-        print(history.tail().round(2).to_string(index=False))
+        if not rank:
+            print(history.tail().round(2).to_string(index=False))
 
 
 if __name__ == "__main__":
