@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 import warnings
 from collections import deque
@@ -34,7 +33,7 @@ import paddle
 from . import image
 from .encoder import Encoder
 from .files import MedcapError, alone, atomic, digest, require
-from .resume import Part, finished, forget, parts, unchanged
+from .resume import Part, finished, forget, parts, sparing, stamp, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +77,7 @@ def extract(
     from tqdm.auto import tqdm
 
     ids, paths = list(images["image_id"]), list(map(str, images["path"]))
-    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *_stamp(path)] for path in paths])
+    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *stamp(path)] for path in paths])
     if unchanged(out, inputs):
         tqdm.write(f"{out} is up to date: nothing to do")
         return summary(out)
@@ -89,8 +88,9 @@ def extract(
         ready = decoded(paths[starts.start :], encoder.image_size, ahead=3 * batch_size)
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
+            run = _within_memory(run)
             for start in starts:
-                truth = eager(encoder) if start == 0 and precision != "float32" else run
+                truth = _within_memory(eager(encoder)) if start == 0 and precision != "float32" else run
                 part = slice(start, start + batch_size)
                 yield {**_batch(run, truth, ids[part], paths[part], ready), "precision": np.array(precision)}
                 bar.update(len(ids[start : start + batch_size]))
@@ -100,15 +100,6 @@ def extract(
         finished(out, inputs)
         forget(out)
     return summary(out)
-
-
-def _stamp(path: str) -> list[int]:
-    """Size and time of a file, to notice that it was replaced."""
-    try:
-        status = os.stat(path)
-        return [status.st_size, status.st_mtime_ns]
-    except OSError:
-        return []
 
 
 def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterator) -> Part:
@@ -124,7 +115,7 @@ def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterat
             pictures.append(pixels)
     rows, difference = np.zeros((0, 0), np.float32), 0.0
     if pictures:
-        rows = halving(run, np.stack(pictures))
+        rows = run(np.stack(pictures))
         if truth is not run:
             exact = truth(np.stack(pictures))
             difference = float(np.linalg.norm(rows - exact) / np.linalg.norm(exact))
@@ -136,17 +127,10 @@ def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterat
     }
 
 
-def halving(run: Run, batch: np.ndarray) -> np.ndarray:
-    """run(batch), in two halves where the memory does not suffice for the whole; said once."""
-    try:
-        return run(batch)
-    except (MemoryError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or re.search("out of memory|ResourceExhausted", str(error), re.I)
-        if not short or len(batch) < 2:
-            raise
-    warnings.warn(f"not enough memory for a batch of {len(batch)} images: using smaller ones", stacklevel=2)
-    middle = len(batch) // 2
-    return np.concatenate([halving(run, batch[:middle]), halving(run, batch[middle:])])
+def _within_memory(run: Run) -> Run:
+    """`run`, in parts where the memory does not suffice for a whole batch."""
+    careful = sparing(lambda part, pictures: run(pictures[part]))
+    return lambda pictures: np.concatenate(careful(len(pictures), pictures))
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:

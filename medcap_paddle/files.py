@@ -86,14 +86,14 @@ def alone(path: str | Path) -> Iterator[None]:
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         raise MedcapError(
             f"{path} is being written by another process: wait for it, stop it, or choose another work_dir"
         ) from error
     except OSError as error:
         raise _unwritable(path, error) from error
-    with lock:
+    with held:
         sweep(path.parent)
         yield
 

@@ -35,12 +35,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .archive import unzip
-from .files import MedcapError, plain_ending, read_json, read_table, write_json, write_table
+from .files import MedcapError, alone, digest, plain_ending, read_json, read_table, write_json, write_table
+from .resume import finished, stamp, unchanged
 
 REPORTS = ["study_id", "split", "indication", "comparison", "findings", "impression", "mesh", "report"]
 IMAGES = ["image_id", "study_id", "figure_id", "view", "path"]
 LEFT_OUT = ["study_id", "file", "reason"]
 SPLITS = ("train", "val", "test")
+TABLES = ("annotation.json", "indiana_reports.csv", "indiana_projections.csv", "phantom.json")  # beside the *.xml
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 GET_OPEN_I = "unpack NLMCXR_reports.tgz and NLMCXR_png.tgz of openi.nlm.nih.gov in one folder and give that folder"
 LARGEST_XML = 1 << 20  # bytes; real reports have 3,000
@@ -309,11 +311,28 @@ class Summary:
 def build(
     data_dir: str | Path, work_dir: str | Path, split: str = "auto", cleaning: str = "r2gen", seed: int = 0
 ) -> Summary:
-    """Write the tables of the collection in `data_dir` to `work_dir`."""
-    import pandas as pd
+    """Write the tables of the collection in `data_dir` to `work_dir`; nothing is done where they are up to date."""
+    from tqdm.auto import tqdm
 
     work_dir = Path(work_dir)
     files = _find(Path(data_dir), work_dir)
+    first, *also = (work_dir / name for name in ("reports.csv", "images.csv", "left_out.csv", "collection.json"))
+    read = [*files.ending(".xml"), *map(files.named, TABLES)]
+    images = list(map(files.relative, files.ending(*IMAGE_SUFFIXES)))  # only whether they are there
+    stamps = [[files.relative(path), *stamp(path)] for path in read]
+    inputs = digest(str(data_dir), files.folder, split, cleaning, seed, stamps, images)
+    with alone(first):
+        if unchanged(first, inputs, *also):
+            tqdm.write(f"{first} is up to date: nothing to do")
+            return Summary(**read_json(also[-1], "run 01_reports.ipynb"))
+        summary = _build(files, data_dir, work_dir, split, cleaning, seed)
+        finished(first, inputs, *also)
+    return summary
+
+
+def _build(files: _Files, data_dir: str | Path, work_dir: Path, split: str, cleaning: str, seed: int) -> Summary:
+    import pandas as pd
+
     annotation = files.named("annotation.json") if split == "auto" else ""
     splits = _split_by_annotation(annotation) if annotation else {}
 
