@@ -32,7 +32,7 @@ import paddle
 
 from . import image
 from .encoder import Encoder
-from .files import MedcapError, alone, atomic, digest, require
+from .files import MedcapError, alone, atomic, digest, require, reserve
 from .resume import Part, finished, forget, parts, sparing, stamp, unchanged
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def extract(
                 bar.update(len(ids[start : start + batch_size]))
 
     with alone(out):
-        _write(out, parts(out, inputs, rest), {**describe(encoder), "source": encoder.source}, encoder.dim)
+        facts = {**describe(encoder), "source": encoder.source}
+        _write(out, parts(out, inputs, rest), facts, encoder.dim, len(ids))
         finished(out, inputs)
         forget(out)
     return summary(out)
@@ -212,14 +213,18 @@ def exported(encoder: Encoder, folder: str | Path, exact: bool) -> tuple[Run, st
 
 def write(path: str | Path, image_ids: Sequence[str], features: np.ndarray, attributes: dict) -> None:
     part = {"features": features, "image_id": np.array(image_ids, str), "unreadable": np.zeros((0, 3), str)}
-    _write(path, [part], attributes)
+    _write(path, [part], attributes, features.shape[1], len(features))
 
 
-def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0) -> None:
-    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty."""
+def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0, rows: int = 0) -> None:
+    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty.
+
+    Room for `rows` is asked for first: where HDF5 finds the disk full, it cannot close its file and the process crashes.
+    """
     import h5py
 
     with atomic(path) as temporary:
+        reserve(temporary, (rows + 256) * (4 * dim + 256) + (1 << 20))
         with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
             text = h5py.string_dtype()
             for part in batches:

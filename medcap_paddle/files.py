@@ -57,6 +57,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make `path` a file of `size` bytes where the system can; OSError when the disk does not have them."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what `atomic` could not: the temporary files of processes that were killed."""
     for path in Path(folder).glob(".*.partial*"):
@@ -156,11 +163,11 @@ def read_sealed(path: str | Path, remedy: str) -> dict:
 
 def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], facts: dict | None = None) -> None:
     """Arrays by name, and facts (whatever JSON can write) in the header, as safetensors with a digest of both."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     header = {"facts": facts or {}, "digest": _seal(tensors, facts or {})}
     with atomic(path) as temporary:  # one entry, since the library writes several in any order
-        save_file(tensors, temporary, {"medcap_paddle": json.dumps(header, sort_keys=True)})
+        temporary.write_bytes(save(tensors, {"medcap_paddle": json.dumps(header, sort_keys=True)}))
 
 
 def read_tensors(path: str | Path, remedy: str) -> tuple[dict[str, np.ndarray], dict]:

@@ -190,12 +190,17 @@ def _image_key(name: str) -> str:
 
 
 class _Files:
-    """The files of a collection, nearest to its top first; hidden ones and `skip` are passed over."""
+    """The files of a collection, nearest to its top first; hidden ones and `skip` are passed over.
+
+    Links are followed, but not to a folder that the collection lies in: an archive may hold a link to "/". Pipes and
+    devices, which can be read for ever, are no files.
+    """
 
     def __init__(self, folder: Path, skip: Path):
         self.folder = folder = os.path.abspath(folder)
         paths = []
-        seen = {os.path.realpath(skip)} - {os.path.realpath(folder)}
+        top = Path(os.path.realpath(folder))
+        seen = {os.path.realpath(skip), *map(str, top.parents)} - {str(top)}
         for here, folders, names in os.walk(folder, followlinks=True):
             if os.path.realpath(here) in seen:  # also ends a circle of links
                 folders.clear()
@@ -203,7 +208,7 @@ class _Files:
             seen.add(os.path.realpath(here))
             folders[:] = [name for name in folders if not name.startswith(".")]
             paths += [os.path.join(here, name) for name in names if not name.startswith(".")]
-        self.paths = sorted(paths, key=lambda path: (path.count(os.sep), path))
+        self.paths = sorted(filter(os.path.isfile, paths), key=lambda path: (path.count(os.sep), path))
 
     def ending(self, *suffixes: str) -> list[str]:
         return [path for path in self.paths if path.lower().endswith(suffixes)]
@@ -315,13 +320,12 @@ def build(
     from tqdm.auto import tqdm
 
     work_dir = Path(work_dir)
-    files = _find(Path(data_dir), work_dir)
     first, *also = (work_dir / name for name in ("reports.csv", "images.csv", "left_out.csv", "collection.json"))
-    read = [*files.ending(".xml"), *map(files.named, TABLES)]
-    images = list(map(files.relative, files.ending(*IMAGE_SUFFIXES)))  # only whether they are there
-    stamps = [[files.relative(path), *stamp(path)] for path in read]
-    inputs = digest(str(data_dir), files.folder, split, cleaning, seed, stamps, images)
     with alone(first):
+        files = _find(Path(data_dir), work_dir)
+        stamps = [[files.relative(path), *stamp(path)] for path in (*files.ending(".xml"), *map(files.named, TABLES))]
+        images = [files.relative(path) for path in files.ending(*IMAGE_SUFFIXES)]  # only whether they are there
+        inputs = digest(str(data_dir), files.folder, split, cleaning, seed, stamps, images)
         if unchanged(first, inputs, *also):
             tqdm.write(f"{first} is up to date: nothing to do")
             return Summary(**read_json(also[-1], "run 01_reports.ipynb"))

@@ -220,11 +220,16 @@ def store(path: str | Path, inputs: str, model, optimizer, history: list[dict]) 
 
 def restore(path: str | Path, inputs: str, model, optimizer) -> list[dict]:
     """Put a checkpoint of the same inputs into model and optimizer; its history, or [] where there is none to use."""
-    try:
-        values, facts = read_tensors(path, "")
-    except MedcapError:
+    from tqdm.auto import tqdm
+
+    if not Path(path).exists():
         return []
-    if facts["inputs"] != inputs:
+    try:
+        values, facts = read_tensors(path, "training begins anew")
+        if facts.get("inputs") != inputs:
+            raise MedcapError(f"{path} is of other settings or data: training begins anew")
+    except MedcapError as reason:
+        tqdm.write(str(reason))
         return []
     model.set_state_dict({name: values[name] for name in model.state_dict()})
     state, parameters = {}, list(model.parameters())
