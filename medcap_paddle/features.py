@@ -219,7 +219,7 @@ def write(path: str | Path, image_ids: Sequence[str], features: np.ndarray, attr
 def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0, rows: int = 0) -> None:
     """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty.
 
-    Room for `rows` is asked for first: where HDF5 finds the disk full, it cannot close its file and the process crashes.
+    Room for `rows` is asked for first: a disk that is full half-way through would crash the process in HDF5.
     """
     import h5py
 
