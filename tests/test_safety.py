@@ -17,7 +17,7 @@ from conftest import made_up
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medcap_paddle import encoder, features, files, generate, resume, train
+from medcap_paddle import encoder, features, files, generate, phantom, resume, train
 from medcap_paddle import vocab as vocabulary
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError
@@ -73,18 +73,44 @@ def test_a_finished_training_is_not_done_again_but_a_changed_one_is(studies, tmp
     assert trained(tmp_path) == before  # and the same settings give the same bytes
 
 
-def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(studies, tmp_path):
+def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(studies, tmp_path, capsys):
     fit(tmp_path / "whole", studies)
     fit(tmp_path / "run", studies, stop_after=2, learning_rate=1e-3)
     fit(tmp_path / "run", studies)
     assert trained(tmp_path / "run") == trained(tmp_path / "whole")
+    assert "checkpoint.safetensors is of other settings or data: training begins anew" in capsys.readouterr().out
     fit(tmp_path / "other", studies, stop_after=3)
     checkpoint = tmp_path / "other/checkpoint.safetensors"
-    data = bytearray(checkpoint.read_bytes())
-    data[len(data) // 2] ^= 1
-    checkpoint.write_bytes(data)
+    whole = checkpoint.read_bytes()
+    flipped = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+    weights = (tmp_path / "other/weights.safetensors").read_bytes()
+    for content, reason in ((flipped, "is damaged"), (whole[:-9], "is damaged"), (weights, "is of other settings")):
+        checkpoint.write_bytes(content)
+        fit(tmp_path / "other", studies, stop_after=1)
+        assert f"checkpoint.safetensors {reason}" in capsys.readouterr().out
     fit(tmp_path / "other", studies)
     assert trained(tmp_path / "other") == trained(tmp_path / "whole")
+
+
+def test_a_disk_full_while_the_checkpoint_is_written_keeps_the_one_before(studies, tmp_path, monkeypatch):
+    fit(tmp_path / "whole", studies)
+    replace_, stop = os.replace, [3]
+
+    def full(source, target):
+        stop[0] -= Path(target).name == "checkpoint.safetensors"
+        if not stop[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace_(source, target)
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(MedcapError, match="checkpoint.safetensors cannot be written .No space left"):
+        fit(tmp_path / "full", studies)
+    monkeypatch.undo()
+    epochs = []
+    split, val, vocab = studies
+    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    train.fit(model, split, val, tmp_path / "full", **OPTIONS, on_epoch=lambda history: epochs.append(len(history)))
+    assert epochs[0] == 3 and trained(tmp_path / "full") == trained(tmp_path / "whole")
 
 
 def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_best_weights(studies, tmp_path):
@@ -346,6 +372,29 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     files.sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_the_files_of_processes_that_may_live_are_not_swept(tmp_path, monkeypatch):
+    path = tmp_path / ".a.csv.99999.partial.csv"
+
+    def somebody_elses(*args):
+        raise PermissionError
+
+    for name, kill in (("posix", somebody_elses), ("nt", None)):  # on Windows asking would be Ctrl-C: nobody is asked
+        path.touch()
+        with monkeypatch.context() as patched:
+            patched.setattr(files.os, "kill", kill)
+            patched.setattr(files.os, "name", name)
+            assert files._alive(99999)
+        monkeypatch.setattr(files.os, "kill", somebody_elses)
+        files.sweep(tmp_path)
+        assert path.exists()
+
+
+def test_two_phantoms_are_not_made_in_one_folder(tmp_path):
+    with files.alone(tmp_path / phantom.MARKER), pytest.raises(MedcapError, match="being written by another process"):
+        phantom.make(tmp_path, studies=1)
+    phantom.make(tmp_path, studies=1, size=32)  # and the lock is free again
 
 
 def test_commands_end_with_a_sentence(capsys):

@@ -1,6 +1,7 @@
 """Laws of the vocabulary."""
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,34 @@ def test_saving_and_loading_keeps_every_id(vocab, tmp_path):
     loaded = vocabulary.load(tmp_path / "vocab.json")
     assert loaded.idx_to_token == vocab.idx_to_token
     assert vocabulary.encode(loaded, "heart was here") == vocabulary.encode(vocab, "heart was here")
+
+
+@given(st.lists(st.text(max_size=12), max_size=6), st.integers(1, 2))
+def test_a_vocabulary_of_any_text_is_kept(tmp_path_factory, reports, min_freq):
+    path = tmp_path_factory.mktemp("vocab") / "vocab.json"
+    words = Counter(word for report in reports for word in report.split())
+    made = vocabulary.make(reports, min_freq, path)
+    assert set(vocabulary.tokens(made)) == {w for w, n in words.items() if n >= min_freq} | {
+        *vocabulary.SPECIAL.values()
+    }
+    assert vocabulary.tokens(vocabulary.load(path)) == vocabulary.tokens(made)
+
+
+def test_a_vocabulary_is_not_made_twice_and_a_change_is_noticed(tmp_path):
+    path = tmp_path / "vocab.json"
+
+    def stamp(reports, min_freq):
+        vocab = vocabulary.make(reports, min_freq, path)
+        assert vocabulary.tokens(vocab) == vocabulary.tokens(vocabulary.build(reports, min_freq))
+        return path.stat().st_ino  # a file that is written again is another one
+
+    first = stamp(REPORTS, 2)
+    assert stamp(iter(REPORTS), 2) == first
+    second = stamp(REPORTS, 1)
+    assert second != first
+    vocabulary.save(vocabulary.build(REPORTS, 2), path)  # another one put in its place
+    assert "large" in vocabulary.make(REPORTS, 1, path)
+    assert stamp([*REPORTS, "new"], 1) != second
 
 
 def test_coverage_counts_running_words(vocab):
