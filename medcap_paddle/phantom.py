@@ -189,7 +189,7 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
         for path in paths:
             try:
                 root = SafeTree.parse(path).getroot()
-            except (SafeTree.ParseError, DefusedXmlException):
+            except (SafeTree.ParseError, DefusedXmlException, LookupError, ValueError):
                 continue  # copied as it is; the reader of the collection reports it
             study = next((element.get("id", "") for element in root.iter("uId")), "") or path.stem
             findings = from_mesh([element.text or "" for element in root.iter("major")])

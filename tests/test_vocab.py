@@ -55,21 +55,16 @@ def test_a_vocabulary_of_any_text_is_kept(tmp_path_factory, reports, min_freq):
     assert vocabulary.tokens(vocabulary.load(path)) == vocabulary.tokens(made)
 
 
-def test_a_vocabulary_is_not_made_twice_and_a_change_is_noticed(tmp_path):
-    path = tmp_path / "vocab.json"
-
-    def stamp(reports, min_freq):
+def test_a_vocabulary_is_not_made_twice_and_a_change_is_noticed(tmp_path, monkeypatch):
+    path, build, made = tmp_path / "vocab.json", vocabulary.build, []
+    monkeypatch.setattr(vocabulary, "build", lambda *args: made.append(args) or build(*args))
+    calls = [(REPORTS, 2), (iter(REPORTS), 2), (REPORTS, 1), (REPORTS, 1), ([*REPORTS, "new words"], 1)]
+    for (reports, min_freq), expected in zip(calls, (1, 1, 2, 2, 3), strict=True):
         vocab = vocabulary.make(reports, min_freq, path)
-        assert vocabulary.tokens(vocab) == vocabulary.tokens(vocabulary.build(reports, min_freq))
-        return path.stat().st_ino  # a file that is written again is another one
-
-    first = stamp(REPORTS, 2)
-    assert stamp(iter(REPORTS), 2) == first
-    second = stamp(REPORTS, 1)
-    assert second != first
-    vocabulary.save(vocabulary.build(REPORTS, 2), path)  # another one put in its place
-    assert "large" in vocabulary.make(REPORTS, 1, path)
-    assert stamp([*REPORTS, "new"], 1) != second
+        assert len(made) == expected
+        assert vocabulary.tokens(vocab) == vocabulary.tokens(vocabulary.load(path))
+    vocabulary.save(build(REPORTS, 2), path)  # another one put in its place
+    assert "new" in vocabulary.make([*REPORTS, "new words"], 1, path)
 
 
 def test_coverage_counts_running_words(vocab):
