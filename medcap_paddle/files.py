@@ -128,10 +128,13 @@ def digest(*things: object) -> str:
     for thing in things:
         if isinstance(thing, np.ndarray):
             sha.update(f"{thing.dtype} {thing.shape}".encode())
-            thing = np.ascontiguousarray(thing).tobytes()
+            thing = (
+                np.ascontiguousarray(thing).reshape(-1).view("uint8") if thing.dtype.kind in "biuf" else thing.tobytes()
+            )
         elif not isinstance(thing, bytes):
             thing = json.dumps(thing, sort_keys=True).encode()
-        sha.update(thing + b"\0")
+        sha.update(thing)  # arrays as they lie in memory: weights are too large to copy
+        sha.update(b"\0")
     return sha.hexdigest()[:32]
 
 
