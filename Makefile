@@ -1,8 +1,8 @@
-# make run     notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
-# make test    all tests, the notebooks included
-# make encoder train our small image encoder again
-# make soak    kill the pipeline twenty times at random moments
-# make coverage  all tests again, counting the lines and branches they reach (at least 94% of both together)
+# make run      notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
+# make test     all tests, the notebooks included
+# make encoder  train our small image encoder again
+# make soak     kill the pipeline twenty times at random moments
+# make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
 #
 # DATA, WORK     the collection, and where everything is written
 # IMAGES=phantom draw the images of DATA's reports from their MeSH terms
