@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 import tempfile
 import warnings
 from collections import deque
@@ -40,8 +39,8 @@ import paddle
 
 from . import image, ranks
 from .encoder import Encoder, choose, load
-from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, read_table, require
-from .resume import Part, begin, finished, forget, parts, unchanged
+from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, read_table, require, reserve
+from .resume import Part, begin, finished, forget, parts, sparing, stamp, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +86,7 @@ def extract(
 
     rank, count = ranks.join()
     ids, paths = list(images["image_id"]), list(map(str, images["path"]))
-    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *_stamp(path)] for path in paths])
+    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *stamp(path)] for path in paths])
     if unchanged(out, inputs):
         if not rank:
             tqdm.write(f"{out} is up to date: nothing to do")
@@ -102,8 +101,9 @@ def extract(
         ready = decoded(own, encoder.image_size, ahead=3 * batch_size)
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
+            run = _within_memory(run)
             for start in starts:
-                truth = eager(encoder) if start == 0 and precision != "float32" else run
+                truth = _within_memory(eager(encoder)) if start == 0 and precision != "float32" else run
                 part = slice(start, start + batch_size)
                 yield {**_batch(run, truth, ids[part], paths[part], ready), "precision": np.array(precision)}
                 bar.update(len(ids[start : start + step * batch_size]))
@@ -117,20 +117,12 @@ def extract(
                 pass
             ranks.wait()
         if not rank:
-            _write(out, parts(out, inputs, rest), {**describe(encoder), "source": encoder.source}, encoder.dim)
+            facts = {**describe(encoder), "source": encoder.source}
+            _write(out, parts(out, inputs, rest), facts, encoder.dim, len(ids))
             finished(out, inputs)
             forget(out)
         ranks.wait()
     return summary(out)
-
-
-def _stamp(path: str) -> list[int]:
-    """Size and time of a file, to notice that it was replaced."""
-    try:
-        status = os.stat(path)
-        return [status.st_size, status.st_mtime_ns]
-    except OSError:
-        return []
 
 
 def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterator) -> Part:
@@ -146,7 +138,7 @@ def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterat
             pictures.append(pixels)
     rows, difference = np.zeros((0, 0), np.float32), 0.0
     if pictures:
-        rows = halving(run, np.stack(pictures))
+        rows = run(np.stack(pictures))
         if truth is not run:
             exact = truth(np.stack(pictures))
             difference = float(np.linalg.norm(rows - exact) / np.linalg.norm(exact))
@@ -158,17 +150,10 @@ def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterat
     }
 
 
-def halving(run: Run, batch: np.ndarray) -> np.ndarray:
-    """run(batch), in two halves where the memory does not suffice for the whole; said once."""
-    try:
-        return run(batch)
-    except (MemoryError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or re.search("out of memory|ResourceExhausted", str(error), re.I)
-        if not short or len(batch) < 2:
-            raise
-    warnings.warn(f"not enough memory for a batch of {len(batch)} images: using smaller ones", stacklevel=2)
-    middle = len(batch) // 2
-    return np.concatenate([halving(run, batch[:middle]), halving(run, batch[middle:])])
+def _within_memory(run: Run) -> Run:
+    """`run`, in parts where the memory does not suffice for a whole batch."""
+    careful = sparing(lambda part, pictures: run(pictures[part]))
+    return lambda pictures: np.concatenate(careful(len(pictures), pictures))
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:
@@ -250,14 +235,18 @@ def exported(encoder: Encoder, folder: str | Path, exact: bool) -> tuple[Run, st
 
 def write(path: str | Path, image_ids: Sequence[str], features: np.ndarray, attributes: dict) -> None:
     part = {"features": features, "image_id": np.array(image_ids, str), "unreadable": np.zeros((0, 3), str)}
-    _write(path, [part], attributes)
+    _write(path, [part], attributes, features.shape[1], len(features))
 
 
-def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0) -> None:
-    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty."""
+def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0, rows: int = 0) -> None:
+    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty.
+
+    Room for `rows` is asked for first: a disk that is full half-way through would crash the process in HDF5.
+    """
     import h5py
 
     with atomic(path) as temporary:
+        reserve(temporary, (rows + 256) * (4 * dim + 256) + (1 << 20))
         with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
             text = h5py.string_dtype()
             for part in batches:

@@ -43,10 +43,14 @@ def total(numbers: Sequence[float] | np.ndarray) -> Sequence[float] | np.ndarray
     return sums.numpy()
 
 
-def share(batch: tuple[np.ndarray, np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """This rank's studies of a batch; where there are fewer studies than ranks, one of mere padding for the others."""
+def share(batch: tuple[np.ndarray, np.ndarray], pad: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """This rank's studies of a batch, and R times their part of it: the weight of their mean in the mean of the ranks.
+
+    Where there are fewer studies than ranks, the others get one of mere padding, with the weight 0.
+    """
     rank, ranks = join()
     features, tokens = batch
     if rank >= len(tokens):
-        return features[:1], np.full_like(tokens[:1], pad)
-    return features[rank::ranks], tokens[rank::ranks]
+        return features[:1], np.full_like(tokens[:1], pad), 0.0
+    mine = tokens[rank::ranks]
+    return features[rank::ranks], mine, ranks * len(mine) / len(tokens)

@@ -35,12 +35,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .archive import unzip
-from .files import MedcapError, plain_ending, read_json, read_table, write_json, write_table
+from .files import MedcapError, alone, digest, plain_ending, read_json, read_table, write_json, write_table
+from .resume import finished, stamp, unchanged
 
 REPORTS = ["study_id", "split", "indication", "comparison", "findings", "impression", "mesh", "report"]
 IMAGES = ["image_id", "study_id", "figure_id", "view", "path"]
 LEFT_OUT = ["study_id", "file", "reason"]
 SPLITS = ("train", "val", "test")
+TABLES = ("annotation.json", "indiana_reports.csv", "indiana_projections.csv", "phantom.json")  # beside the *.xml
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 GET_OPEN_I = "unpack NLMCXR_reports.tgz and NLMCXR_png.tgz of openi.nlm.nih.gov in one folder and give that folder"
 LARGEST_XML = 1 << 20  # bytes; real reports have 3,000
@@ -197,12 +199,17 @@ def _image_key(name: str) -> str:
 
 
 class _Files:
-    """The files of a collection, nearest to its top first; hidden ones and `skip` are passed over."""
+    """The files of a collection, nearest to its top first; hidden ones and `skip` are passed over.
+
+    Links are followed, but not to a folder that the collection lies in: an archive may hold a link to "/". Pipes and
+    devices, which can be read for ever, are no files.
+    """
 
     def __init__(self, folder: Path, skip: Path):
         self.folder = folder = os.path.abspath(folder)
         paths = []
-        seen = {os.path.realpath(skip)} - {os.path.realpath(folder)}
+        top = Path(os.path.realpath(folder))
+        seen = {os.path.realpath(skip), *map(str, top.parents)} - {str(top)}
         for here, folders, names in os.walk(folder, followlinks=True):
             if os.path.realpath(here) in seen:  # also ends a circle of links
                 folders.clear()
@@ -210,7 +217,7 @@ class _Files:
             seen.add(os.path.realpath(here))
             folders[:] = [name for name in folders if not name.startswith(".")]
             paths += [os.path.join(here, name) for name in names if not name.startswith(".")]
-        self.paths = sorted(paths, key=lambda path: (path.count(os.sep), path))
+        self.paths = sorted(filter(os.path.isfile, paths), key=lambda path: (path.count(os.sep), path))
 
     def ending(self, *suffixes: str) -> list[str]:
         return [path for path in self.paths if path.lower().endswith(suffixes)]
@@ -318,11 +325,27 @@ class Summary:
 def build(
     data_dir: str | Path, work_dir: str | Path, split: str = "auto", cleaning: str = "r2gen", seed: int = 0
 ) -> Summary:
-    """Write the tables of the collection in `data_dir` to `work_dir`."""
-    import pandas as pd
+    """Write the tables of the collection in `data_dir` to `work_dir`; nothing is done where they are up to date."""
+    from tqdm.auto import tqdm
 
     work_dir = Path(work_dir)
-    files = _find(Path(data_dir), work_dir)
+    first, *also = (work_dir / name for name in ("reports.csv", "images.csv", "left_out.csv", "collection.json"))
+    with alone(first):
+        files = _find(Path(data_dir), work_dir)
+        stamps = [[files.relative(path), *stamp(path)] for path in (*files.ending(".xml"), *map(files.named, TABLES))]
+        images = [files.relative(path) for path in files.ending(*IMAGE_SUFFIXES)]  # only whether they are there
+        inputs = digest(str(data_dir), files.folder, split, cleaning, seed, stamps, images)
+        if unchanged(first, inputs, *also):
+            tqdm.write(f"{first} is up to date: nothing to do")
+            return Summary(**read_json(also[-1], "run 01_reports.ipynb"))
+        summary = _build(files, data_dir, work_dir, split, cleaning, seed)
+        finished(first, inputs, *also)
+    return summary
+
+
+def _build(files: _Files, data_dir: str | Path, work_dir: Path, split: str, cleaning: str, seed: int) -> Summary:
+    import pandas as pd
+
     annotation = files.named("annotation.json") if split == "auto" else ""
     splits = _split_by_annotation(annotation) if annotation else {}
 

@@ -4,11 +4,13 @@ Writes runs/<run>/:
 
     config.json          the settings
     vocab.json           the vocabulary the ids belong to
-    model.json           {"feature_dim", "vocab_size", "config", "made_by": versions and git commit,
-                         "features": attributes of the features it was trained on}
+    model.json           {"feature_dim", "vocab_size", "vocab": digest of its tokens, "config",
+                         "features": attributes of the features it was trained on,
+                         "made_by": versions and git commit}
     weights.safetensors  weights of the epoch with the best validation perplexity
     history.csv          epoch, train_perplexity, val_perplexity, seconds
     visualdl/            the same curves for VisualDL
+    previous.safetensors     weights of other settings or data, set aside when training began anew
     checkpoint.safetensors   while it trains: weights, the optimizer's moments and the history after the last epoch
 
     python -m medcap_paddle.train WORK --run lstm
@@ -24,7 +26,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -50,13 +52,14 @@ from .files import (
     write_tensors,
 )
 from .model import LSTMCaptioner, masked_loss, token_nll
-from .resume import finished, unchanged
+from .resume import finished, sparing, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
 REMEDY = "run 04_train.ipynb"
+PREVIOUS = "previous.safetensors"
 # settings that fit takes
 OPTIONS = ("epochs", "batch_size", "learning_rate", "schedule", "clip", "patience", "seed", "loss_on_padding")
 # settings of a finished run that may be edited in its config.json
@@ -148,7 +151,10 @@ def fit(
             return pd.read_csv(run_dir / "history.csv")
         history = restore(checkpoint, inputs, model, optimizer)
         ranks.wait()  # before the first rank may remove the checkpoint
+        if not (history or rank):
+            set_aside(weights)
         network = paddle.DataParallel(model) if count > 1 else model
+        learn = learner(network, optimizer, train.pad, words)
         rate.step(len(history) * batches)
         bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches, disable=rank > 0)
         while len(history) < epochs and len(history) - best_epoch(history) < patience:
@@ -158,7 +164,7 @@ def fit(
             order = np.random.default_rng([seed, epoch])
             row = {
                 "epoch": epoch,
-                "train_perplexity": train_epoch(network, train, batch_size, order, optimizer, rate, words, bar),
+                "train_perplexity": train_epoch(network, train, batch_size, order, optimizer, rate, learn, bar),
                 "val_perplexity": perplexity(model, val) if val else math.nan,
                 "seconds": time.perf_counter() - start,
             }
@@ -190,32 +196,45 @@ def best_epoch(history: list[dict]) -> int:
     return len(history) if not scores or math.isnan(scores[0]) else 1 + scores.index(min(scores))
 
 
-def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, words: float | None, bar) -> float:
-    """One pass over `train` in the order of a random generator; its perplexity. `words` divides the loss of a batch;
-    None averages over padding too, as the original notebook did. MedcapError names a batch whose loss is no number.
+def learner(model, optimizer, pad: int, words: float | None) -> Callable[..., list[paddle.Tensor]]:
+    """A function that adds the gradients of a batch, in parts where the memory does not hold the whole; it returns the
+    nll and the words of each part. `words` divides the loss of a batch; None averages over padding too, as the original
+    notebook did. Either way the gradients of the parts add up to that of the batch.
 
-    The batches are those of all ranks; `paddle.DataParallel` takes the mean of what the ranks' shares teach, so each
-    share weighs as much as all ranks together.
+    On R ranks the batch is a rank's share. `paddle.DataParallel` takes the mean over the ranks, so each share counts R
+    times; it waits for one backward pass of every rank, so nothing is done in parts.
+    """
+    _, count = ranks.join()
+
+    def learn(part: slice, features: np.ndarray, tokens: np.ndarray, weight: float) -> paddle.Tensor:
+        weight *= (part.stop - part.start) / len(tokens)
+        features, tokens = paddle.to_tensor(features[part]), paddle.to_tensor(tokens[part])
+        targets = tokens[:, 1:]
+        nll = token_nll(model(features, tokens[:, :-1]), targets)
+        loss = masked_loss(nll, targets, pad, words / count) if words else nll.mean() * weight
+        loss.backward()
+        mask = (targets != pad).astype("float32")
+        return paddle.stack([(nll.detach() * mask).sum(), mask.sum()])
+
+    if count > 1:
+        return lambda rows, *batch: [learn(slice(0, rows), *batch)]
+    return sparing(learn, undo=optimizer.clear_grad)
+
+
+def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, learn, bar) -> float:
+    """One pass over `train` in the order of a random generator, by a `learner`; its perplexity. MedcapError names a
+    batch whose loss is no number. The batches are those of all ranks.
     """
     from paddlenlp.metrics import Perplexity
 
     model.train()
-    rank, count = ranks.join()
     metric, sums = Perplexity(), []  # nll and words of each batch: read once an epoch, not once a step
     for batch in train.batches(batch_size, order):
-        features, tokens = map(paddle.to_tensor, ranks.share(batch, train.pad))
-        targets = tokens[:, 1:]
-        nll = token_nll(model(features, tokens[:, :-1]), targets)
-        if words:
-            loss = masked_loss(nll, targets, train.pad, words / count)
-        else:
-            loss = nll.mean() * (count * len(range(rank, len(batch[1]), count)) / len(batch[1]))
-        loss.backward()
+        share = ranks.share(batch, train.pad)
+        sums.append(sum(learn(len(share[0]), *share)))
         optimizer.step()
         optimizer.clear_grad()
         rate.step()
-        mask = (targets != train.pad).astype("float32")
-        sums.append(paddle.stack([(nll.detach() * mask).sum(), mask.sum()]))
         bar.update()
     sums = ranks.total(paddle.stack(sums).numpy())
     broken = np.flatnonzero(~np.isfinite(sums).all(1))
@@ -244,11 +263,16 @@ def store(path: str | Path, inputs: str, model, optimizer, history: list[dict]) 
 
 def restore(path: str | Path, inputs: str, model, optimizer) -> list[dict]:
     """Put a checkpoint of the same inputs into model and optimizer; its history, or [] where there is none to use."""
-    try:
-        values, facts = read_tensors(path, "")
-    except MedcapError:
+    from tqdm.auto import tqdm
+
+    if not Path(path).exists():
         return []
-    if facts["inputs"] != inputs:
+    try:
+        values, facts = read_tensors(path, "training begins anew")
+        if facts.get("inputs") != inputs:
+            raise MedcapError(f"{path} is of other settings or data: training begins anew")
+    except MedcapError as reason:
+        tqdm.write(str(reason))
         return []
     model.set_state_dict({name: values[name] for name in model.state_dict()})
     state, parameters = {}, list(model.parameters())
@@ -257,6 +281,12 @@ def restore(path: str | Path, inputs: str, model, optimizer) -> list[dict]:
         state[parameters[int(k)].name + what] = paddle.to_tensor(values[name])
     optimizer.set_state_dict(state)
     return facts["history"]
+
+
+def set_aside(weights: Path) -> None:
+    """Weights of other settings or data get another name, so that 05 does not take them for those of this run."""
+    with suppress(FileNotFoundError):
+        weights.replace(weights.with_name(PREVIOUS))
 
 
 def save_weights(model, path: str | Path) -> None:
@@ -286,11 +316,22 @@ def made_by() -> dict[str, str]:
 
 def save_run(run_dir: str | Path, config: Config, vocab: Vocab, feature_dim: int, features: dict) -> None:
     """All that 05 needs beside the weights; `features` are the attributes of features.h5."""
-    run_dir = Path(run_dir)
-    config.save(run_dir / "config.json")
-    vocabulary.save(vocab, run_dir / "vocab.json")
-    facts = {"feature_dim": feature_dim, "vocab_size": len(vocab), "features": features, "config": asdict(config)}
-    write_sealed(run_dir / "model.json", facts | {"made_by": made_by()})
+    run_dir, weights = Path(run_dir), Path(run_dir) / "weights.safetensors"
+    facts = {"feature_dim": feature_dim, "vocab_size": len(vocab), "vocab": digest(vocabulary.tokens(vocab))}
+    facts |= {"features": features, "config": asdict(config), "made_by": made_by()}
+    with alone(weights):
+        with suppress(MedcapError):  # the first time there is nothing to compare with
+            if _settled(read_sealed(run_dir / "model.json", REMEDY)) != _settled(facts):
+                set_aside(weights)
+        config.save(run_dir / "config.json")
+        vocabulary.save(vocab, run_dir / "vocab.json")
+        write_sealed(run_dir / "model.json", facts)
+
+
+def _settled(facts: dict) -> dict:
+    """What the weights depend on, of the facts in model.json."""
+    config = {name: value for name, value in facts["config"].items() if name not in WRITING}
+    return {**facts, "config": config, "made_by": None}
 
 
 def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
@@ -299,9 +340,9 @@ def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
     config = Config.load(run_dir / "config.json")
     vocab = vocabulary.load(run_dir / "vocab.json")
     facts = read_sealed(run_dir / "model.json", REMEDY)
-    if {**asdict(config), **{name: facts["config"][name] for name in WRITING}} != facts["config"]:
+    if _settled({**facts, "config": asdict(config)}) != _settled(facts):
         raise MedcapError(f"{run_dir / 'config.json'} is not what the run was trained with: {REMEDY}")
-    if len(vocab) != facts["vocab_size"]:
+    if digest(vocabulary.tokens(vocab)) != facts.get("vocab"):
         raise MedcapError(f"{run_dir / 'vocab.json'} is not what the run was trained with: {REMEDY}")
     model = build(config, facts["feature_dim"], facts["vocab_size"])
     load_weights(model, run_dir / "weights.safetensors")

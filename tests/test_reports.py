@@ -5,6 +5,7 @@ import json
 import random
 import tracemalloc
 import zipfile
+from dataclasses import asdict
 from xml.sax.saxutils import escape
 
 import pytest
@@ -230,6 +231,34 @@ def test_the_summary_says_whether_images_are_drawn(data, work):
     stored = json.loads((work / "collection.json").read_text())
     assert stored["images"] == "phantom" and stored["studies"] == {"train": 7, "val": 1, "test": 2}
     assert "phantom images" in str(summary)
+
+
+def test_tables_are_not_made_twice_and_every_change_is_noticed(data, work, capsys):
+    collection(data, [study(n) for n in range(10)])
+
+    def again(**options):
+        """Whether the tables were made again."""
+        summary = build(data, work, **options)
+        assert json.loads((work / "collection.json").read_text()) == asdict(summary)
+        return "nothing to do" not in capsys.readouterr().out
+
+    assert again() and not again()
+    first = (work / "reports.csv").read_bytes()
+    for options in ({"split": "8:2"}, {"cleaning": "original"}, {"seed": 1}):
+        assert again(**options) and not again(**options)
+        assert (work / "reports.csv").read_bytes() != first
+    assert again() and (work / "reports.csv").read_bytes() == first
+    (data / "ecgen-radiology/3.xml").write_text(xml(study(3, "Something else was written.")))
+    assert again() and "something else" in (work / "reports.csv").read_text()
+    (data / "NLMCXR_png" / f"{study(4)['images'][0]}.png").unlink()
+    assert again() and "image file missing" in (work / "left_out.csv").read_text()
+    annotate(data, train=range(5), test=range(5, 10))
+    assert again() and splits(work)["CXR9"] == "test"
+    (work / "images.csv").unlink()
+    assert again() and (work / "images.csv").exists()
+    (work / "reports.csv").write_bytes(first)
+    assert again() and (work / "reports.csv").read_bytes() != first
+    assert not again()
 
 
 # splits --------------------------------------------------------------------------------------------
