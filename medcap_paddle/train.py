@@ -206,7 +206,7 @@ def learner(model, optimizer, pad: int, words: float | None) -> Callable[..., li
     """
     _, count = ranks.join()
 
-    def learn(part: slice, features: np.ndarray, tokens: np.ndarray, weight: float) -> paddle.Tensor:
+    def learn(part: slice, features: np.ndarray, tokens: np.ndarray, weight: float = 1.0) -> paddle.Tensor:
         weight *= (part.stop - part.start) / len(tokens)
         features, tokens = paddle.to_tensor(features[part]), paddle.to_tensor(tokens[part])
         targets = tokens[:, 1:]
