@@ -1,7 +1,8 @@
-# make run     notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
-# make test    all tests, the notebooks included
-# make encoder train our small image encoder again
-# make soak    kill the pipeline twenty times at random moments
+# make run      notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
+# make test     all tests, the notebooks included
+# make encoder  train our small image encoder again
+# make soak     kill the pipeline twenty times at random moments
+# make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
 #
 # DATA, WORK     the collection, and where everything is written
 # IMAGES=phantom draw the images of DATA's reports from their MeSH terms
@@ -18,7 +19,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 COLLECTION := $(if $(IMAGES),$(WORK)/collection,$(DATA))
 
-.PHONY: run test encoder soak format
+.PHONY: run test encoder soak coverage format
 
 run: $(BIN)/ready
 ifneq ($(IMAGES),)
@@ -42,6 +43,9 @@ test: $(BIN)/ready
 
 soak: $(BIN)/ready
 	KILLS=20 $(BIN)/python -m pytest -q -s tests/test_soak.py
+
+coverage: $(BIN)/ready
+	$(BIN)/python -m pytest -q --cov --cov-report=term
 
 encoder: $(BIN)/ready
 	$(BIN)/python -m medcap_paddle.encoder

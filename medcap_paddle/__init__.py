@@ -2,14 +2,15 @@
 
 Rooms, in the order the data flows (each imports only from those before it):
 
-    files  resume  config  findings  body  film  frontal  lateral  signs  lesions  devices  radiograph
+    files  resume  ranks  config  findings  body  film  frontal  lateral  signs  lesions  devices  radiograph
     phrasing  phantom  archive  reports  image  encoder  features
     vocab  dataset  model  train  beam_search  generate  labels  evaluate  baselines  show
 
 Importing the package loads no library; it only prepares the process for Paddle, which reads these
 variables once, while it is being imported:
 
-- ``OMP_NUM_THREADS``: Paddle computes on one thread unless told otherwise.
+- ``OMP_NUM_THREADS``: Paddle computes on one thread unless told otherwise. Processes that
+  ``paddle.distributed.launch`` started share the cores of their machine.
 - ``MKL_DEBUG_CPU_TYPE=5``: on AMD processors the MKL inside Paddle picks a slow path without it.
 
 What the user has set is left alone. With glibc, memory that an operator frees is kept for the next one: handing every
@@ -27,7 +28,10 @@ __version__ = "0.1.0"
 
 def _prepare_cpu() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = {"OMP_NUM_THREADS": str(cores)}
+    ranks = os.environ.get("PADDLE_LOCAL_SIZE")  # on this machine, of paddle.distributed.launch
+    if ranks and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported Paddle, which sets it
+    wanted = {"OMP_NUM_THREADS": str(max(cores // int(ranks or 1), 1))}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(errors="ignore"):
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"

@@ -40,9 +40,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import MedcapError, plain_ending, read_table, write_json
+from . import __version__
+from .files import MedcapError, alone, digest, plain_ending, read_json, read_table, write_json
 from .labels import OBSERVATIONS, averages, counts, label, scores
 from .reports import clean
+from .resume import finished, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -364,6 +366,32 @@ def _given_labels(study_ids: pd.Series, labels: pd.DataFrame) -> np.ndarray:
     if len(missing):
         raise MedcapError(f"the labels have no row for {missing.iloc[0]} ({len(missing)} studies): give all, or none")
     return rows.loc[wanted, list(OBSERVATIONS)].isin(["1", "1.0", "-1", "-1.0"]).to_numpy(np.int8)
+
+
+def evaluate_runs(
+    runs_dir: str | Path,
+    tables: dict[str, pd.DataFrame],
+    vocab: Iterable[str] | None = None,
+    train: Iterable[str] = (),
+    split: str = "",
+) -> dict[str, dict]:
+    """`evaluate`, written by `write_runs` and whole to runs/metrics.json; done again only when something changed."""
+    from tqdm.auto import tqdm
+
+    whole, single = Path(runs_dir) / "metrics.json", [Path(runs_dir) / name / "metrics.json" for name in tables]
+    vocab, train, java = set(vocab) if vocab else None, set(train), bool(shutil.which("java"))
+    texts = {name: table.astype(str).to_dict("list") for name, table in tables.items()}
+    inputs = digest(__version__, texts, list(texts), vocab and sorted(vocab), sorted(train), split, java)
+    if unchanged(whole, inputs, *single):
+        tqdm.write(f"{whole} is up to date: nothing to do")
+        return read_json(whole, "run 06_evaluate.ipynb")
+    metrics = evaluate(tables, vocab=vocab, train=train, split=split)
+    with alone(whole):
+        write_runs(runs_dir, metrics)
+        write_json(whole, metrics)
+        if not java or all("meteor" in content["figures"] for content in metrics.values()):  # else it took too long
+            finished(whole, inputs, *single)
+    return metrics
 
 
 def write_runs(runs_dir: str | Path, metrics: dict[str, dict]) -> None:

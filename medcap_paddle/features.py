@@ -8,6 +8,9 @@ Reads the table images.csv (image_id, path) and the images; writes
                 precision, difference (relative, from float32, on the first batch)
     unreadable [M, 3] string: image id, file, reason
 
+    python -m medcap_paddle.features WORK
+    python -m paddle.distributed.launch --nproc_per_node 2 python -m medcap_paddle.features WORK
+
 Before the HDF5 part stands its digest (in HDF5's user block, which other programs skip): a damaged file is refused.
 
 `read` refuses features made otherwise than those a run was trained on. Precision may differ: it changes a feature by
@@ -16,25 +19,28 @@ less than a percent, and another machine may not have it.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
-import re
 import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import paddle
 
-from . import image
-from .encoder import Encoder
-from .files import MedcapError, alone, atomic, digest, require
-from .resume import Part, finished, forget, parts, unchanged
+from . import image, ranks
+from .encoder import Encoder, choose, load
+from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, read_table, require, reserve
+from .resume import Part, begin, finished, forget, parts, sparing, stamp, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,41 +80,49 @@ def extract(
     """Write features.h5; images that cannot be read are left out and listed. `exact` computes in float32.
 
     Stopped, it goes on from the last finished batch; finished, it does nothing while images and encoder are the same.
+    Ranks share out the batches, and the first of them writes the file that one process would have written.
     """
     from tqdm.auto import tqdm
 
+    rank, count = ranks.join()
     ids, paths = list(images["image_id"]), list(map(str, images["path"]))
-    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *_stamp(path)] for path in paths])
+    inputs = digest(describe(encoder), batch_size, exact, ids, [[path, *stamp(path)] for path in paths])
     if unchanged(out, inputs):
-        tqdm.write(f"{out} is up to date: nothing to do")
+        if not rank:
+            tqdm.write(f"{out} is up to date: nothing to do")
         return summary(out)
 
-    def rest(done: int) -> Iterator[Part]:
-        starts = range(done * batch_size, len(ids), batch_size)
-        bar = tqdm(paths, "features", unit="image", initial=min(starts.start, len(ids)))
-        ready = decoded(paths[starts.start :], encoder.image_size, ahead=3 * batch_size)
+    def rest(first: int, step: int = 1) -> Iterator[Part]:
+        starts = range(first * batch_size, len(ids), step * batch_size)
+        if not starts:
+            return
+        bar = tqdm(paths, "features", unit="image", initial=starts.start, disable=rank > 0)
+        own = chain.from_iterable(paths[start : start + batch_size] for start in starts)
+        ready = decoded(own, encoder.image_size, ahead=3 * batch_size)
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
+            run = _within_memory(run)
             for start in starts:
-                truth = eager(encoder) if start == 0 and precision != "float32" else run
+                truth = _within_memory(eager(encoder)) if start == 0 and precision != "float32" else run
                 part = slice(start, start + batch_size)
                 yield {**_batch(run, truth, ids[part], paths[part], ready), "precision": np.array(precision)}
-                bar.update(len(ids[start : start + batch_size]))
+                bar.update(len(ids[start : start + step * batch_size]))
 
-    with alone(out):
-        _write(out, parts(out, inputs, rest), {**describe(encoder), "source": encoder.source}, encoder.dim)
-        finished(out, inputs)
-        forget(out)
+    with nullcontext() if rank else alone(out):
+        if count > 1:
+            if not rank:
+                begin(out, inputs)
+            ranks.wait()
+            for _ in parts(out, inputs, partial(rest, step=count), rank, count):
+                pass
+            ranks.wait()
+        if not rank:
+            facts = {**describe(encoder), "source": encoder.source}
+            _write(out, parts(out, inputs, rest), facts, encoder.dim, len(ids))
+            finished(out, inputs)
+            forget(out)
+        ranks.wait()
     return summary(out)
-
-
-def _stamp(path: str) -> list[int]:
-    """Size and time of a file, to notice that it was replaced."""
-    try:
-        status = os.stat(path)
-        return [status.st_size, status.st_mtime_ns]
-    except OSError:
-        return []
 
 
 def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterator) -> Part:
@@ -124,7 +138,7 @@ def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterat
             pictures.append(pixels)
     rows, difference = np.zeros((0, 0), np.float32), 0.0
     if pictures:
-        rows = halving(run, np.stack(pictures))
+        rows = run(np.stack(pictures))
         if truth is not run:
             exact = truth(np.stack(pictures))
             difference = float(np.linalg.norm(rows - exact) / np.linalg.norm(exact))
@@ -136,17 +150,10 @@ def _batch(run: Run, truth: Run, ids: list[str], paths: list[str], ready: Iterat
     }
 
 
-def halving(run: Run, batch: np.ndarray) -> np.ndarray:
-    """run(batch), in two halves where the memory does not suffice for the whole; said once."""
-    try:
-        return run(batch)
-    except (MemoryError, RuntimeError) as error:
-        short = isinstance(error, MemoryError) or re.search("out of memory|ResourceExhausted", str(error), re.I)
-        if not short or len(batch) < 2:
-            raise
-    warnings.warn(f"not enough memory for a batch of {len(batch)} images: using smaller ones", stacklevel=2)
-    middle = len(batch) // 2
-    return np.concatenate([halving(run, batch[:middle]), halving(run, batch[middle:])])
+def _within_memory(run: Run) -> Run:
+    """`run`, in parts where the memory does not suffice for a whole batch."""
+    careful = sparing(lambda part, pictures: run(pictures[part]))
+    return lambda pictures: np.concatenate(careful(len(pictures), pictures))
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:
@@ -228,14 +235,18 @@ def exported(encoder: Encoder, folder: str | Path, exact: bool) -> tuple[Run, st
 
 def write(path: str | Path, image_ids: Sequence[str], features: np.ndarray, attributes: dict) -> None:
     part = {"features": features, "image_id": np.array(image_ids, str), "unreadable": np.zeros((0, 3), str)}
-    _write(path, [part], attributes)
+    _write(path, [part], attributes, features.shape[1], len(features))
 
 
-def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0) -> None:
-    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty."""
+def _write(path: str | Path, batches: Iterable[Part], attributes: dict, dim: int = 0, rows: int = 0) -> None:
+    """A batch at a time, so that memory does not grow with the number of images; `dim` where the first may be empty.
+
+    Room for `rows` is asked for first: a disk that is full half-way through would crash the process in HDF5.
+    """
     import h5py
 
     with atomic(path) as temporary:
+        reserve(temporary, (rows + 256) * (4 * dim + 256) + (1 << 20))
         with h5py.File(temporary, "w", userblock_size=BLOCK) as file:
             text = h5py.string_dtype()
             for part in batches:
@@ -303,3 +314,25 @@ def summary(path: str | Path) -> Summary:
     """What a features file holds."""
     ids, _, attributes, unreadable = _load(path)
     return Summary(len(ids), attributes, [dict(zip(UNREADABLE, row, strict=True)) for row in unreadable])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make features.h5 of the images in images.csv.")
+    parser.add_argument("work", nargs="?", default="work", help="the folder with images.csv and collection.json")
+    parser.add_argument("--encoder", default="auto", help="resnet101, small or random; auto: what suits the images")
+    parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
+    arguments = parser.parse_args()
+    work = Path(arguments.work)
+    with plain_ending():
+        images = read_table(work / "images.csv", ["image_id", "path"], "run 01_reports.ipynb")
+        collection = read_json(work / "collection.json", "run 01_reports.ipynb")
+        name = arguments.encoder
+        if name == "auto":
+            name = choose(phantom_images=collection["images"] == "phantom", weights=arguments.weights)
+        made = extract(images, load(name, arguments.weights), work / "features.h5")
+        if not ranks.join()[0]:
+            print(f"{made.images:,} images, {len(made.unreadable)} unreadable")
+
+
+if __name__ == "__main__":
+    main()

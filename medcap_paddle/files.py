@@ -57,6 +57,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make `path` a file of `size` bytes where the system can; OSError when the disk does not have them."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what `atomic` could not: the temporary files of processes that were killed."""
     for path in Path(folder).glob(".*.partial*"):
@@ -86,14 +93,14 @@ def alone(path: str | Path) -> Iterator[None]:
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         raise MedcapError(
             f"{path} is being written by another process: wait for it, stop it, or choose another work_dir"
         ) from error
     except OSError as error:
         raise _unwritable(path, error) from error
-    with lock:
+    with held:
         sweep(path.parent)
         yield
 
@@ -121,10 +128,13 @@ def digest(*things: object) -> str:
     for thing in things:
         if isinstance(thing, np.ndarray):
             sha.update(f"{thing.dtype} {thing.shape}".encode())
-            thing = np.ascontiguousarray(thing).tobytes()
+            thing = (
+                np.ascontiguousarray(thing).reshape(-1).view("uint8") if thing.dtype.kind in "biuf" else thing.tobytes()
+            )
         elif not isinstance(thing, bytes):
             thing = json.dumps(thing, sort_keys=True).encode()
-        sha.update(thing + b"\0")
+        sha.update(thing)  # arrays as they lie in memory: weights are too large to copy
+        sha.update(b"\0")
     return sha.hexdigest()[:32]
 
 
@@ -156,11 +166,11 @@ def read_sealed(path: str | Path, remedy: str) -> dict:
 
 def write_tensors(path: str | Path, tensors: dict[str, np.ndarray], facts: dict | None = None) -> None:
     """Arrays by name, and facts (whatever JSON can write) in the header, as safetensors with a digest of both."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     header = {"facts": facts or {}, "digest": _seal(tensors, facts or {})}
     with atomic(path) as temporary:  # one entry, since the library writes several in any order
-        save_file(tensors, temporary, {"medcap_paddle": json.dumps(header, sort_keys=True)})
+        temporary.write_bytes(save(tensors, {"medcap_paddle": json.dumps(header, sort_keys=True)}))
 
 
 def read_tensors(path: str | Path, remedy: str) -> tuple[dict[str, np.ndarray], dict]:

@@ -27,7 +27,7 @@ from .config import Config
 from .dataset import Studies, pad_features
 from .files import alone, digest, plain_ending, read_table, write_table
 from .model import token_nll
-from .resume import Part, finished, forget, parts, unchanged
+from .resume import Part, finished, forget, parts, sparing, unchanged
 from .train import WRITING, load_run, tensors
 from .vocab import decode
 
@@ -76,14 +76,16 @@ def predict(
         tqdm.write(f"{out} is up to date: nothing to do")
         return read_table(out, COLUMNS, REMEDY).astype({"score": float, "nll": float, "words": int})
 
+    careful = sparing(lambda part, chosen: _batch(model, vocab, studies, chosen[part], config))
+
     def rest(done: int) -> Iterator[Part]:
         starts = range(done * batch_size, len(studies), batch_size)
         for start in tqdm(starts, desc="generate", unit="batch"):
-            yield _batch(model, vocab, studies, np.arange(start, min(start + batch_size, len(studies))), config)
+            chosen = np.arange(start, min(start + batch_size, len(studies)))
+            yield _joined(careful(len(chosen), chosen))
 
     with alone(out) if out else nullcontext():
-        batches = list(parts(out, inputs, rest) if out else rest(0))
-        table = pd.DataFrame({name: np.concatenate([batch[name] for batch in batches]) for name in COLUMNS[2:]})
+        table = pd.DataFrame(_joined(list(parts(out, inputs, rest) if out else rest(0))))
         table.insert(0, "study_id", studies.table.study_id)
         table.insert(1, "reference", studies.table.report)
         if out:
@@ -103,6 +105,10 @@ def _batch(model, vocab: Vocab, studies: Studies, chosen: np.ndarray, config: Co
     texts, scores = zip(*(beam[0] for beam in search(model, vocab, features, config)), strict=True)
     nll = (nll * mask).sum(1).astype("float64")
     return {"prediction": np.array(texts, str), "score": np.array(scores), "nll": nll, "words": mask.sum(1)}
+
+
+def _joined(parts: list[Part]) -> Part:
+    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS[2:]}
 
 
 def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | None = None) -> list[tuple[str, float]]:

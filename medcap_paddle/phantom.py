@@ -30,11 +30,12 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 
-from .files import MedcapError, atomic, plain_ending, read_json, require, sweep, write_json
+from .files import MedcapError, alone, atomic, plain_ending, read_json, require, sweep, write_json
 from .findings import Finding, from_mesh, to_mesh
 from .phrasing import LANGUAGE, sample_findings, write_report
 from .radiograph import SIZE, draw
 
+MARKER = "phantom.json"
 # every room that draws or writes, and the phrases
 SOURCES = "findings body film frontal lateral signs lesions devices radiograph phrasing phantom".split()
 
@@ -140,18 +141,19 @@ def make(folder: str | Path, studies: int = 2400, seed: int = 0, size: int = SIZ
     folder = Path(folder)
     about = {"reports": "phantom", "images": "phantom", "seed": seed, "studies": studies, "size": size}
     about["drawn_by"] = _version()
-    if not _begin(folder, about):
-        return folder
-    planned = plan(studies, seed)
-    for study in planned:
-        write_xml(study, folder / "ecgen-radiology" / f"{study.number}.xml")
-    table = folder / "indiana_projections.csv"
-    with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["uid", "filename", "projection"])
-        writer.writerows((s.number, f"{image}.png", view.title()) for s in planned for image, view in s.images)
-    _draw_all(folder, [(s.findings, s.images, s.patient) for s in planned], size, workers)
-    return _finish(folder, about)
+    with alone(folder / MARKER):
+        if not _begin(folder, about):
+            return folder
+        planned = plan(studies, seed)
+        for study in planned:
+            write_xml(study, folder / "ecgen-radiology" / f"{study.number}.xml")
+        table = folder / "indiana_projections.csv"
+        with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["uid", "filename", "projection"])
+            writer.writerows((s.number, f"{image}.png", view.title()) for s in planned for image, view in s.images)
+        _draw_all(folder, [(s.findings, s.images, s.patient) for s in planned], size, workers)
+        return _finish(folder, about)
 
 
 def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
@@ -174,28 +176,29 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
         )
     about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(paths), "size": size}
     about |= {"source": str(source.resolve()), "drawn_by": _version()}
-    if not _begin(folder, about):
-        return folder
-    for path in paths:
-        _copy(path, folder / "ecgen-radiology" / path.name)
-    for path in [source / "annotation.json", *sorted(source.glob("*.csv"))]:
-        if path.exists():
-            _copy(path, folder / path.name)
-    known = _projections(source / "indiana_projections.csv")
-    jobs = []
-    for path in paths:
-        try:
-            root = SafeTree.parse(path).getroot()
-        except (SafeTree.ParseError, DefusedXmlException):
-            continue  # copied as it is; the reader of the collection reports it
-        study = next((element.get("id", "") for element in root.iter("uId")), "") or path.stem
-        findings = from_mesh([element.text or "" for element in root.iter("major")])
-        ids = [element.get("id", "") for element in root.iter("parentImage")]
-        views = [known.get(image, "lateral" if k else "frontal") for k, image in enumerate(ids)]
-        images = [(image, view) for image, view in zip(ids, views, strict=True) if re.fullmatch(r"[\w.-]+", image)]
-        jobs.append((findings, images, zlib.crc32(f"{study} {seed}".encode())))
-    _draw_all(folder, jobs, size, workers)
-    return _finish(folder, about)
+    with alone(folder / MARKER):
+        if not _begin(folder, about):
+            return folder
+        for path in paths:
+            _copy(path, folder / "ecgen-radiology" / path.name)
+        for path in [source / "annotation.json", *sorted(source.glob("*.csv"))]:
+            if path.exists():
+                _copy(path, folder / path.name)
+        known = _projections(source / "indiana_projections.csv")
+        jobs = []
+        for path in paths:
+            try:
+                root = SafeTree.parse(path).getroot()
+            except (SafeTree.ParseError, DefusedXmlException, LookupError, ValueError):
+                continue  # copied as it is; the reader of the collection reports it
+            study = next((element.get("id", "") for element in root.iter("uId")), "") or path.stem
+            findings = from_mesh([element.text or "" for element in root.iter("major")])
+            ids = [element.get("id", "") for element in root.iter("parentImage")]
+            views = [known.get(image, "lateral" if k else "frontal") for k, image in enumerate(ids)]
+            images = [(image, view) for image, view in zip(ids, views, strict=True) if re.fullmatch(r"[\w.-]+", image)]
+            jobs.append((findings, images, zlib.crc32(f"{study} {seed}".encode())))
+        _draw_all(folder, jobs, size, workers)
+        return _finish(folder, about)
 
 
 def _projections(path: Path) -> dict[str, str]:
@@ -219,7 +222,7 @@ def _version() -> str:
 
 def _begin(folder: Path, about: dict) -> bool:
     """Prepare the folder; False when the same collection is there already. A part of it is kept and completed."""
-    marker = folder / "phantom.json"
+    marker = folder / MARKER
     if marker.exists():
         there = read_json(marker, f"delete {folder}")
         if there == {**about, "complete": True}:
@@ -237,7 +240,7 @@ def _begin(folder: Path, about: dict) -> bool:
 
 def _finish(folder: Path, about: dict) -> Path:
     sweep(folder / "NLMCXR_png")
-    write_json(folder / "phantom.json", {**about, "complete": True})
+    write_json(folder / MARKER, {**about, "complete": True})
     return folder
 
 
@@ -254,7 +257,7 @@ def _draw_study(job: tuple) -> int:
         if not path.exists():  # drawn before it was stopped
             picture = draw(findings, view, patient, size=size, take=seen[view])
             with atomic(path) as temporary:
-                cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+                temporary.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
         seen[view] += 1
     return len(images)
 

@@ -2,57 +2,87 @@
 
 An output is finished when the note beside it, `.<name>.made`, tells the inputs it was made from and its own content:
 `unchanged` compares both, so a changed setting, a changed input and a damaged output are all noticed. Until then the
-finished batches of a long piece of work wait in the folder `.<name>.parts`.
+finished batches of a long piece of work wait in the folder `.<name>.parts`. A batch that the memory does not hold is
+done in parts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import shutil
+import sys
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from .files import MedcapError, atomic, read_sealed, write_sealed
 
 Part = dict[str, np.ndarray]
+Done = TypeVar("Done")
 
 
-def unchanged(path: str | Path, inputs: str) -> bool:
-    """Whether `path` is there, as it was written, and was made from the same inputs (a `files.digest`)."""
+def unchanged(path: str | Path, inputs: str, *also: str | Path) -> bool:
+    """Whether `path` is there, as it was written, and was made from the same inputs (a `files.digest`).
+
+    `also` are files that were made with it.
+    """
     path = Path(path)
     try:
-        return read_sealed(_note(path), "") == {"inputs": inputs, "content": _content(path)}
+        return read_sealed(_note(path), "") == {"inputs": inputs, "content": _content(path, *also)}
     except (MedcapError, OSError):
         return False
 
 
-def finished(path: str | Path, inputs: str) -> None:
+def finished(path: str | Path, inputs: str, *also: str | Path) -> None:
     """Note what `path` was made from."""
     path = Path(path)
-    write_sealed(_note(path), {"inputs": inputs, "content": _content(path)})
+    write_sealed(_note(path), {"inputs": inputs, "content": _content(path, *also)})
 
 
-def parts(path: str | Path, inputs: str, rest: Callable[[int], Iterable[Part]]) -> Iterator[Part]:
+def stamp(path: str | Path) -> list[int]:
+    """Size and time of an input, to notice that it was replaced; [] when it is not there."""
+    try:
+        status = os.stat(path)
+        return [status.st_size, status.st_mtime_ns]
+    except OSError:
+        return []
+
+
+def parts(
+    path: str | Path, inputs: str, rest: Callable[[int], Iterable[Part]], first: int = 0, step: int = 1
+) -> Iterator[Part]:
     """Every batch of the work on `path`, in order: those done before it was stopped, then those of `rest`.
 
     `rest(n)` makes the batches from number n on, as arrays by name; each is stored before the next is made. Parts of
     other inputs, and a damaged one with all that follow it, are made again. `forget` them when `path` is written.
+    Several processes share the work where each takes the batches `first`, `first + step`, ...; `begin` comes before.
     """
-    folder = _folder(Path(path)) / inputs
-    if not folder.exists():
-        forget(path)
-    done = 0
-    while (part := _read(folder / f"{done:06}.npz")) is not None:
+    folder, number = begin(path, inputs), first
+    while (part := _read(folder / f"{number:06}.npz")) is not None:
         yield part
-        done += 1
-    for number, part in enumerate(rest(done), done):
+        number += step
+    for part in rest(number):
         with atomic(folder / f"{number:06}.npz") as temporary:
             np.savez(temporary, **part)
         yield part
+        number += step
+
+
+def begin(path: str | Path, inputs: str) -> Path:
+    """The folder of the parts of `path`, rid of parts of other inputs."""
+    folder = _folder(Path(path)) / inputs
+    if not folder.exists():
+        forget(path)
+        with atomic(folder / ".begun") as temporary:
+            temporary.touch()
+    return folder
 
 
 def forget(path: str | Path) -> None:
@@ -75,9 +105,36 @@ def _note(path: Path) -> Path:
     return path.with_name(f".{path.name}.made")
 
 
-def _content(path: Path) -> str:
+def _content(*paths: str | Path) -> str:
     sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
+    for path in paths:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                sha.update(block)
     return sha.hexdigest()
+
+
+def sparing(run: Callable[..., Done], undo: Callable[[], object] = lambda: None) -> Callable[..., list[Done]]:
+    """`run(part, ...)` for batches that may not fit into memory, where `part` is a slice of the batch.
+
+    The function returned takes the number of rows of a batch and what `run` takes after `part`, and gives the results
+    of its parts in order: usually one, slice(0, rows). When memory is short it halves the part, says so once, and stays
+    with the smaller ones. `undo` is called when a batch is begun again.
+    """
+    most = sys.maxsize
+
+    def careful(rows: int, *args: object) -> list[Done]:
+        nonlocal most
+        while True:
+            try:
+                return [run(slice(k, min(k + most, rows)), *args) for k in range(0, rows, most)]
+            except (MemoryError, RuntimeError) as error:
+                short = isinstance(error, MemoryError) or re.search("out of memory|ResourceExhausted", str(error), re.I)
+                if not short or min(most, rows) < 2:
+                    raise
+                if most == sys.maxsize:
+                    warnings.warn(f"not enough memory for a batch of {rows}: using smaller ones", stacklevel=2)
+                most = min(most, rows) // 2
+            undo()  # not before the error has let go of what it held
+
+    return careful

@@ -31,6 +31,11 @@ def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple
     return figure, axes
 
 
+def _plain(text: str) -> str:
+    """Text of a collection as it is: between two dollars matplotlib reads a formula, and stops at a wrong one."""
+    return text.replace("$", r"\$")
+
+
 def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] = (), columns: int = 4) -> Figure:
     """Images (files, or pixels [H, W]) side by side, `columns` in a row, each under its title."""
     columns = min(columns, len(paths))
@@ -43,7 +48,7 @@ def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] 
             ax.imshow(path if isinstance(path, np.ndarray) else read(path), cmap="gray", vmin=0, vmax=255)
         except MedcapError:
             ax.text(0.5, 0.5, "cannot be read", ha="center", color=GRAY)
-        ax.set_title(titles[i] if titles else "", fontsize=10)
+        ax.set_title(_plain(titles[i]) if titles else "", fontsize=10)
     return figure
 
 
@@ -75,7 +80,7 @@ def tags(reports: pd.DataFrame, top: int = 20) -> Figure:
     colors = [GRAY if name.lower() == "normal" else COLORS["train"] for name in names]
     bars = ax.barh(range(len(names)), [100 * n / len(reports) for n in studies], color=colors)
     ax.bar_label(bars, [f"{n:,}" for n in studies], padding=3, fontsize=8)
-    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.set_yticks(range(len(names)), list(map(_plain, names)), fontsize=9)
     ax.margins(x=0.08)
     ax.set(xlabel="% of studies")
     return figure
@@ -131,7 +136,7 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
             view.axis("off")
         shared, y = set(reference.split()), 1.0 - 0.8 * line / height
         for title, text in blocks:
-            ax.text(0.37, y, title, transform=ax.transAxes, va="baseline", fontsize=10, weight="bold")
+            ax.text(0.37, y, _plain(title), transform=ax.transAxes, va="baseline", fontsize=10, weight="bold")
             for words in wrap(text, width) or ["(nothing)"]:
                 y -= line / height
                 column = 0

@@ -4,21 +4,31 @@ Writes runs/<run>/:
 
     config.json          the settings
     vocab.json           the vocabulary the ids belong to
-    model.json           {"feature_dim", "vocab_size", "config", "made_by": versions and git commit,
-                         "features": attributes of the features it was trained on}
+    model.json           {"feature_dim", "vocab_size", "vocab": digest of its tokens, "config",
+                         "features": attributes of the features it was trained on,
+                         "made_by": versions and git commit}
     weights.safetensors  weights of the epoch with the best validation perplexity
     history.csv          epoch, train_perplexity, val_perplexity, seconds
     visualdl/            the same curves for VisualDL
+    previous.safetensors     weights of other settings or data, set aside when training began anew
     checkpoint.safetensors   while it trains: weights, the optimizer's moments and the history after the last epoch
+
+    python -m medcap_paddle.train WORK --run lstm
+    python -m paddle.distributed.launch --nproc_per_node 2 python -m medcap_paddle.train WORK --run lstm
+
+The second trains on R ranks, data-parallel: each takes its share of a batch of R times `batch_size` studies.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,19 +36,31 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from . import __version__
+from . import __version__, dataset, ranks
+from . import features as feature_file
 from . import vocab as vocabulary
 from .config import Config
 from .dataset import Studies
-from .files import MedcapError, alone, digest, read_sealed, read_tensors, write_sealed, write_table, write_tensors
+from .files import (
+    MedcapError,
+    alone,
+    digest,
+    plain_ending,
+    read_sealed,
+    read_tensors,
+    write_sealed,
+    write_table,
+    write_tensors,
+)
 from .model import LSTMCaptioner, masked_loss, token_nll
-from .resume import finished, unchanged
+from .resume import finished, sparing, unchanged
 
 if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
 REMEDY = "run 04_train.ipynb"
+PREVIOUS = "previous.safetensors"
 # settings that fit takes
 OPTIONS = ("epochs", "batch_size", "learning_rate", "schedule", "clip", "patience", "seed", "loss_on_padding")
 # settings of a finished run that may be edited in its config.json
@@ -60,13 +82,15 @@ def perplexity(model, studies: Studies, batch_size: int = 64) -> float:
 
     model.eval()
     metric = Perplexity()
+    rank, count = ranks.join()
     with paddle.no_grad():
-        for batch in studies.batches(batch_size):
+        for batch in islice(studies.batches(batch_size), rank, None, count):
             features, tokens = map(paddle.to_tensor, batch)
             targets = tokens[:, 1:]
             mask = (targets != studies.pad).astype("float32")
             nll = token_nll(model(features, tokens[:, :-1]), targets) * mask
             metric.update(nll.numpy(), mask.sum().numpy())
+    metric.total_ce, metric.total_word_num = ranks.total([metric.total_ce, metric.total_word_num])
     return float(metric.accumulate())
 
 
@@ -91,6 +115,9 @@ def fit(
     Without `val` (the original notebook's split) the last epoch is kept. `on_epoch` is called with the history so
     far: the notebook draws it. Stopped, it goes on from the last epoch and ends as if it had not been; finished, it
     does nothing while model, data and options are the same. Raises MedcapError when the loss is no longer a number.
+
+    On R ranks it does what one process does with R times the `batch_size`, but for the draws of the dropout; the first
+    rank writes and calls `on_epoch`.
     """
     import pandas as pd
     from tqdm.auto import tqdm
@@ -98,6 +125,8 @@ def fit(
 
     run_dir = Path(run_dir)
     weights, checkpoint = run_dir / "weights.safetensors", run_dir / "checkpoint.safetensors"
+    rank, count = ranks.join()
+    batch_size *= count
     model.standardise(np.concatenate(train.features))
     batches = math.ceil(len(train) / batch_size)
     steps = epochs * batches
@@ -112,25 +141,37 @@ def fit(
     options = [epochs, batch_size, learning_rate, schedule, clip, patience, seed, loss_on_padding]
     data = [array for part in (train, val) if part for array in (*part.features, part.tokens)]
     inputs = digest(options, *tensors(model).values(), *data)  # the first weights tell architecture and their seed
-    with alone(weights), LogWriter(str(run_dir / "visualdl")) as log:
+    with (
+        nullcontext() if rank else alone(weights),
+        nullcontext() if rank else LogWriter(str(run_dir / "visualdl")) as log,
+    ):
         if unchanged(weights, inputs) and (run_dir / "history.csv").exists():
-            tqdm.write(f"{run_dir} is trained already: nothing to do")
+            if not rank:
+                tqdm.write(f"{run_dir} is trained already: nothing to do")
             load_weights(model, weights)
             return pd.read_csv(run_dir / "history.csv")
         history = restore(checkpoint, inputs, model, optimizer)
+        ranks.wait()  # before the first rank may remove the checkpoint
+        if not (history or rank):
+            set_aside(weights)
+        network = paddle.DataParallel(model) if count > 1 else model
+        learn = learner(network, optimizer, train.pad, words)
         rate.step(len(history) * batches)
-        bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches)
+        bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches, disable=rank > 0)
         while len(history) < epochs and len(history) - best_epoch(history) < patience:
             epoch, start = len(history) + 1, time.perf_counter()
-            paddle.seed(seed * 1000 + epoch)  # of dropout: an epoch is the same whether or not training was stopped
+            # Of dropout: an epoch is the same whether or not training was stopped, and another one on each rank.
+            paddle.seed(seed * 1000 + epoch + rank * 1_000_000)
             order = np.random.default_rng([seed, epoch])
             row = {
                 "epoch": epoch,
-                "train_perplexity": train_epoch(model, train, batch_size, order, optimizer, rate, words, bar),
+                "train_perplexity": train_epoch(network, train, batch_size, order, optimizer, rate, learn, bar),
                 "val_perplexity": perplexity(model, val) if val else math.nan,
                 "seconds": time.perf_counter() - start,
             }
             history.append(row)
+            if rank:
+                continue
             if best_epoch(history) == epoch:
                 save_weights(model, weights)
             store(checkpoint, inputs, model, optimizer, history)
@@ -142,8 +183,10 @@ def fit(
             if on_epoch:
                 on_epoch(table)
         bar.close()
-        finished(weights, inputs)
-        checkpoint.unlink(missing_ok=True)
+        if not rank:
+            finished(weights, inputs)
+            checkpoint.unlink(missing_ok=True)
+        ranks.wait()  # for the weights
     load_weights(model, weights)
     return pd.DataFrame(history)
 
@@ -154,30 +197,49 @@ def best_epoch(history: list[dict]) -> int:
     return len(history) if not scores or math.isnan(scores[0]) else 1 + scores.index(min(scores))
 
 
-def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, words: float | None, bar) -> float:
-    """One pass over `train` in the order of a random generator; its perplexity. `words` divides the loss of a batch;
-    None averages over padding too, as the original notebook did. MedcapError names a batch whose loss is no number.
+def learner(model, optimizer, pad: int, words: float | None) -> Callable[..., list[paddle.Tensor]]:
+    """A function that adds the gradients of a batch, in parts where the memory does not hold the whole; it returns nll,
+    words and sum of the logits of each part. `words` divides the loss of a batch; None averages over padding too, as
+    the original notebook did. Either way the gradients of the parts add up to that of the batch.
+
+    On R ranks the batch is a rank's share. `paddle.DataParallel` takes the mean over the ranks, so each share counts R
+    times; it waits for one backward pass of every rank, so nothing is done in parts.
+    """
+    _, count = ranks.join()
+
+    def learn(part: slice, features: np.ndarray, tokens: np.ndarray, weight: float = 1.0) -> paddle.Tensor:
+        weight *= (part.stop - part.start) / len(tokens)
+        features, tokens = paddle.to_tensor(features[part]), paddle.to_tensor(tokens[part])
+        targets = tokens[:, 1:]
+        logits = model(features, tokens[:, :-1])
+        nll = F.cross_entropy(logits, targets, reduction="none")
+        loss = masked_loss(nll, targets, pad, words / count) if words else nll.mean() * weight
+        loss.backward()
+        mask = (targets != pad).astype("float32")
+        # On a CPU F.cross_entropy makes a number of what is none, the sum of the logits does not.
+        return paddle.stack([(nll.detach() * mask).sum(), mask.sum(), logits.detach().sum()])
+
+    if count > 1:
+        return lambda rows, *batch: [learn(slice(0, rows), *batch)]
+    return sparing(learn, undo=optimizer.clear_grad)
+
+
+def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, learn, bar) -> float:
+    """One pass over `train` in the order of a random generator, by a `learner`; its perplexity. MedcapError names a
+    batch whose loss is no number. The batches are those of all ranks.
     """
     from paddlenlp.metrics import Perplexity
 
     model.train()
-    # nll, words and sum of the logits of each batch: read once an epoch, not once a step
-    metric, sums = Perplexity(), []
+    metric, sums = Perplexity(), []  # what `learn` returns for each batch: read once an epoch, not once a step
     for batch in train.batches(batch_size, order):
-        features, tokens = map(paddle.to_tensor, batch)
-        targets = tokens[:, 1:]
-        logits = model(features, tokens[:, :-1])
-        nll = F.cross_entropy(logits, targets, reduction="none")
-        loss = masked_loss(nll, targets, train.pad, words) if words else nll.mean()
-        loss.backward()
+        share = ranks.share(batch, train.pad)
+        sums.append(sum(learn(len(share[0]), *share)))
         optimizer.step()
         optimizer.clear_grad()
         rate.step()
-        mask = (targets != train.pad).astype("float32")
-        # On a CPU F.cross_entropy makes a number of what is none, the sum of the logits does not.
-        sums.append(paddle.stack([(nll.detach() * mask).sum(), mask.sum(), logits.detach().sum()]))
         bar.update()
-    sums = paddle.stack(sums).numpy()
+    sums = ranks.total(paddle.stack(sums).numpy())
     broken = np.flatnonzero(~np.isfinite(sums).all(1))
     if len(broken):
         epoch = rate.last_epoch // len(sums)
@@ -204,11 +266,16 @@ def store(path: str | Path, inputs: str, model, optimizer, history: list[dict]) 
 
 def restore(path: str | Path, inputs: str, model, optimizer) -> list[dict]:
     """Put a checkpoint of the same inputs into model and optimizer; its history, or [] where there is none to use."""
-    try:
-        values, facts = read_tensors(path, "")
-    except MedcapError:
+    from tqdm.auto import tqdm
+
+    if not Path(path).exists():
         return []
-    if facts["inputs"] != inputs:
+    try:
+        values, facts = read_tensors(path, "training begins anew")
+        if facts.get("inputs") != inputs:
+            raise MedcapError(f"{path} is of other settings or data: training begins anew")
+    except MedcapError as reason:
+        tqdm.write(str(reason))
         return []
     model.set_state_dict({name: values[name] for name in model.state_dict()})
     state, parameters = {}, list(model.parameters())
@@ -217,6 +284,12 @@ def restore(path: str | Path, inputs: str, model, optimizer) -> list[dict]:
         state[parameters[int(k)].name + what] = paddle.to_tensor(values[name])
     optimizer.set_state_dict(state)
     return facts["history"]
+
+
+def set_aside(weights: Path) -> None:
+    """Weights of other settings or data get another name, so that 05 does not take them for those of this run."""
+    with suppress(FileNotFoundError):
+        weights.replace(weights.with_name(PREVIOUS))
 
 
 def save_weights(model, path: str | Path) -> None:
@@ -246,11 +319,22 @@ def made_by() -> dict[str, str]:
 
 def save_run(run_dir: str | Path, config: Config, vocab: Vocab, feature_dim: int, features: dict) -> None:
     """All that 05 needs beside the weights; `features` are the attributes of features.h5."""
-    run_dir = Path(run_dir)
-    config.save(run_dir / "config.json")
-    vocabulary.save(vocab, run_dir / "vocab.json")
-    facts = {"feature_dim": feature_dim, "vocab_size": len(vocab), "features": features, "config": asdict(config)}
-    write_sealed(run_dir / "model.json", facts | {"made_by": made_by()})
+    run_dir, weights = Path(run_dir), Path(run_dir) / "weights.safetensors"
+    facts = {"feature_dim": feature_dim, "vocab_size": len(vocab), "vocab": digest(vocabulary.tokens(vocab))}
+    facts |= {"features": features, "config": asdict(config), "made_by": made_by()}
+    with alone(weights):
+        with suppress(MedcapError):  # the first time there is nothing to compare with
+            if _settled(read_sealed(run_dir / "model.json", REMEDY)) != _settled(facts):
+                set_aside(weights)
+        config.save(run_dir / "config.json")
+        vocabulary.save(vocab, run_dir / "vocab.json")
+        write_sealed(run_dir / "model.json", facts)
+
+
+def _settled(facts: dict) -> dict:
+    """What the weights depend on, of the facts in model.json."""
+    config = {name: value for name, value in facts["config"].items() if name not in WRITING}
+    return {**facts, "config": config, "made_by": None}
 
 
 def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
@@ -259,9 +343,9 @@ def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
     config = Config.load(run_dir / "config.json")
     vocab = vocabulary.load(run_dir / "vocab.json")
     facts = read_sealed(run_dir / "model.json", REMEDY)
-    if {**asdict(config), **{name: facts["config"][name] for name in WRITING}} != facts["config"]:
+    if _settled({**facts, "config": asdict(config)}) != _settled(facts):
         raise MedcapError(f"{run_dir / 'config.json'} is not what the run was trained with: {REMEDY}")
-    if len(vocab) != facts["vocab_size"]:
+    if digest(vocabulary.tokens(vocab)) != facts.get("vocab"):
         raise MedcapError(f"{run_dir / 'vocab.json'} is not what the run was trained with: {REMEDY}")
     model = build(config, facts["feature_dim"], facts["vocab_size"])
     load_weights(model, run_dir / "weights.safetensors")
@@ -279,3 +363,32 @@ def other_seeds(run_dir: str | Path) -> list[str]:
 
     found = sorted(path.parent for path in run_dir.parent.glob(f"{run_dir.name}_seed*/predictions.csv"))
     return [path.name for path in found if facts(path) == facts(run_dir)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a captioner on what notebooks 01 to 03 have written.")
+    parser.add_argument("work", nargs="?", default="work", help="the folder with reports.csv, features.h5, vocab.json")
+    parser.add_argument("--run", default="lstm", help="name of the run; original: the AI Studio notebook's settings")
+    parser.add_argument("--quick", action="store_true", help="a tiny model")
+    parser.add_argument("--config", help="a config.json with the settings, instead")
+    arguments = parser.parse_args()
+    work, run_dir = Path(arguments.work), Path(arguments.work) / "runs" / arguments.run
+    with plain_ending():
+        config = Config.load(arguments.config) if arguments.config else Config.of(arguments.run, arguments.quick)
+        vocab = vocabulary.load(work / "vocab.json")
+        options = {"vocab": vocab, "views": config.views, "max_length": config.max_length}
+        train = dataset.load(work, "train", **options)
+        val = dataset.load(work, "val", **options) if dataset.has(work, "val") else None
+        model = build(config, train.feature_dim, len(vocab))
+        rank, _ = ranks.join()
+        if not rank:
+            _, _, attributes = feature_file.read(work / "features.h5")
+            save_run(run_dir, config, vocab, train.feature_dim, attributes)
+        ranks.wait()
+        history = fit(model, train, val, run_dir, **{name: getattr(config, name) for name in OPTIONS})
+        if not rank:
+            print(history.tail().round(2).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import MedcapError, read_sealed, write_sealed
+from .files import MedcapError, alone, digest, read_sealed, write_sealed
+from .resume import finished, unchanged
 
 if TYPE_CHECKING:
     from paddlenlp.data import Vocab
@@ -26,8 +27,29 @@ def build(reports: Iterable[str], min_freq: int = 3) -> Vocab:
     return Vocab.build_vocab((report.split() for report in reports), min_freq=min_freq, **SPECIAL)
 
 
+def make(reports: Iterable[str], min_freq: int, path: str | Path) -> Vocab:
+    """The vocabulary of `reports`, written to `path`; nothing is done where it was made of the same reports before."""
+    from tqdm.auto import tqdm
+
+    reports = list(reports)
+    inputs = digest(min_freq, reports)
+    if unchanged(path, inputs):
+        tqdm.write(f"{path} is up to date: nothing to do")
+        return load(path)
+    vocab = build(reports, min_freq)
+    with alone(path):
+        save(vocab, path)
+        finished(path, inputs)
+    return vocab
+
+
 def save(vocab: Vocab, path: str | Path) -> None:
-    write_sealed(path, {"tokens": [vocab.idx_to_token[i] for i in range(len(vocab))], "special": SPECIAL})
+    write_sealed(path, {"tokens": tokens(vocab), "special": SPECIAL})
+
+
+def tokens(vocab: Vocab) -> list[str]:
+    """All tokens in the order of their ids."""
+    return [vocab.idx_to_token[i] for i in range(len(vocab))]
 
 
 def load(path: str | Path) -> Vocab:
@@ -36,10 +58,10 @@ def load(path: str | Path) -> Vocab:
 
     content = read_sealed(path, REMEDY)
     try:
-        tokens, special = content["tokens"], content["special"]
-        if len(set(tokens)) != len(tokens) or special != SPECIAL or not set(special.values()) <= set(tokens):
+        words, special = content["tokens"], content["special"]
+        if len(set(words)) != len(words) or special != SPECIAL or not set(special.values()) <= set(words):
             raise ValueError("tokens repeat, or the special tokens are not ours")
-        return Vocab.from_dict({token: i for i, token in enumerate(tokens)}, **special)
+        return Vocab.from_dict({word: i for i, word in enumerate(words)}, **special)
     except (KeyError, TypeError, ValueError) as error:
         raise MedcapError(f"{path} is not a vocabulary ({error}): {REMEDY}") from error
 

@@ -19,8 +19,7 @@ def run(work: Path) -> None:
     images = read_table(work / "images.csv", ["image_id", "path"], "")
     features.extract(images, encoder.load("random"), work / "features.h5", batch_size=8)
     table = read_table(work / "reports.csv", ["split", "report"], "")
-    vocabulary.save(vocabulary.build(table.report[table.split == "train"], CONFIG.min_freq), work / "vocab.json")
-    vocab = vocabulary.load(work / "vocab.json")
+    vocab = vocabulary.make(table.report[table.split == "train"], CONFIG.min_freq, work / "vocab.json")
     parts = {split: dataset.load(work, split, vocab) for split in ("train", "val", "test")}
     run_dir, facts = work / "runs/lstm", features.read(work / "features.h5")[2]
     model = train.build(CONFIG, parts["train"].feature_dim, len(vocab))

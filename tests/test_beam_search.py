@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import paddle
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medcap_paddle.beam_search import beam_search
 from medcap_paddle.model import LSTMCaptioner
@@ -109,3 +111,51 @@ def test_constraints_matter(decoder, features):
 def test_fewer_reports_come_back_where_fewer_exist(decoder, features):
     beams = beam_search(decoder, features, BOS, EOS, beam_size=50, max_length=1)
     assert [len(beam) for beam in beams] == [V] * 3
+
+
+class Table:
+    """A decoder that is a table: logits [B, V, V] of the next word by study and word before."""
+
+    def __init__(self, logits):
+        self.logits = paddle.to_tensor(np.array(logits, "float32"))
+
+    def init_state(self, features):
+        return (self.logits,)
+
+    def step(self, token, state):
+        return state[0][paddle.arange(len(token)), token], state
+
+
+def allowed(words, max_length, min_length, ngram, banned):
+    """Whether a report (EOS included where it is written) keeps the rules."""
+    body = [word for word in words if word != EOS]
+    grams = [tuple(body[i : i + ngram]) for i in range(len(body) - ngram + 1)] if ngram else []
+    return (
+        (len(body) >= min_length or len(words) == len(body) == max_length)
+        and len(grams) == len(set(grams))
+        and not set(words) & set(banned)
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(0, 3), st.sampled_from([0, 1, 2]), st.booleans())
+def test_any_decoder_under_any_rules_is_searched_as_by_brute_force(seed, max_length, min_length, ngram, ban):
+    rng, size, banned = np.random.default_rng(seed), 4, (BOS, 3) if ban else (BOS,)
+    logits = rng.normal(0, 3, [2, size, size])
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    rules = {"max_length": max_length, "min_length": min_length}
+    beams = beam_search(
+        Table(logits), paddle.zeros([2, 1, 1]), BOS, EOS, beam_size=256, no_repeat_ngram=ngram, banned=banned, **rules
+    )
+    for table, beam in zip(logp, beams, strict=True):
+        every = [
+            words
+            for n in range(max_length + 1)
+            for body in itertools.product([w for w in range(size) if w != EOS], repeat=n)
+            for words in [(*body, EOS) if n < max_length else body]
+            if allowed(words, ngram=ngram, banned=banned, **rules)
+        ]
+        scored = {words: sum(table[a, b] for a, b in itertools.pairwise((BOS, *words))) for words in every}
+        best = sorted(scored.values(), reverse=True)
+        np.testing.assert_allclose([score for _, score in beam], best, atol=1e-3)
+        assert sorted(tuple(words) for words, _ in beam) == sorted(tuple(w for w in ws if w != EOS) for ws in every)

@@ -31,3 +31,21 @@ def test_a_config_does_not_change():
 def test_the_original_has_its_faults():
     original = Config.original()
     assert (original.layers, original.views, original.loss_on_padding) == (32, "first", True)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"hidden": "256"}', '{"hidden": 2.5}', '{"remind": 1}', '{"dropout": null}']
+)
+def test_a_value_of_another_kind_is_refused(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(MedcapError, match="config.json.*run 04_train.ipynb"):
+        Config.load(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text('{"dropout": 0, "seed": 3}')  # a whole number is a float too
+    assert Config.load(tmp_path / "config.json") == Config(dropout=0, seed=3)
+
+
+def test_a_quick_run_keeps_the_kind_of_its_run():
+    assert Config.of("original") == Config.original() and Config.of("anything") == Config()
+    assert Config.of("anything", quick=True) == Config.tiny()
+    quick = Config.of("original", quick=True)
+    assert quick.layers == 32 and quick.epochs < Config.original().epochs

@@ -6,13 +6,16 @@ PNG have no digest of their own, so there a flipped letter or pixel may pass, an
 
 import json
 import random
+import zipfile
 
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from medcap_paddle import dataset, encoder, features, image, reports, resume, train
+import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
+from medcap_paddle import archive, dataset, encoder, features, image, reports, resume, train
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError, read_json, read_sealed, read_table, write_json, write_sealed
 
@@ -94,6 +97,9 @@ def test_encoders(tmp_path):
     save_file({"conv1.weight": np.ones((2, 2), np.float32)}, path)
 
     assert survey(path, lambda: encoder._tensors(path), sealed=False) > 200
+    pickled = tmp_path / "mine.pdparams"
+    paddle.save(paddle.nn.Linear(2, 2).state_dict(), str(pickled))
+    assert survey(pickled, lambda: encoder._tensors(pickled), sealed=False) > 200
     with pytest.raises(MedcapError, match="it is not the network we build"):
         encoder.load("resnet101", path)
 
@@ -111,6 +117,15 @@ def test_reports(tmp_path):
             assert "no usable study" in str(error)
 
     survey(path, read, sealed=False)
+
+
+def test_archives(tmp_path):
+    path = tmp_path / "collection.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("1.xml", REPORT)
+        target.writestr("CXR1_1_IM-0001-3001.png", b"")
+    assert survey(path, lambda: archive.unzip(path, tmp_path / "unzipped"), sealed=False) > 200
+    assert {p.name for p in tmp_path.iterdir()} <= {"collection.zip", "unzipped"}
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])

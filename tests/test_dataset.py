@@ -1,7 +1,12 @@
 """Laws of batching: every study once, padding only where nothing is."""
 
 import numpy as np
+import pandas as pd
 import pytest
+
+from medcap_paddle import dataset, features
+from medcap_paddle import vocab as vocabulary
+from medcap_paddle.files import MedcapError, write_json, write_table
 
 
 @pytest.mark.parametrize("seed", [None, 0])
@@ -36,3 +41,34 @@ def test_the_order_is_another_one_each_epoch(studies):
     train, _, _ = studies
     first, second = ([tokens.tolist() for _, tokens in train.batches(8, np.random.default_rng([0, e]))] for e in (1, 2))
     assert first != second
+
+
+@pytest.fixture
+def work(tmp_path):
+    """Three studies with 2, 1 and 1 images; that of the last one could not be read."""
+    studies = {"study_id": ["A", "B", "C"], "split": ["train", "val", "val"], "report": ["a .", "b .", "c ."]}
+    images = {"image_id": ["a1", "a2", "b1", "c1"], "study_id": ["A", "A", "B", "C"]}
+    write_table(tmp_path / "reports.csv", pd.DataFrame(studies))
+    write_table(tmp_path / "images.csv", pd.DataFrame(images))
+    features.write(tmp_path / "features.h5", ["b1", "a2", "a1"], np.eye(3, dtype="float32"), {"encoder": "made up"})
+    write_json(tmp_path / "collection.json", {"studies": {"train": 1, "val": 2}})
+    return tmp_path
+
+
+def test_studies_get_their_own_images_in_the_order_of_the_report(work):
+    vocab = vocabulary.build(["a .", "b ."], 1)
+    assert dataset.load(work, "train", vocab).features[0].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert dataset.load(work, "train", vocab, views="first").features[0].tolist() == [[0, 0, 1]]
+    val = dataset.load(work, "val", vocab, expect={"encoder": "made up"})
+    assert list(val.table.study_id) == ["B"] and vocabulary.decode(vocab, val.tokens[0]) == "b ."
+    assert dataset.reported_split(work) == "val"
+
+
+def test_what_cannot_be_loaded_is_named(work):
+    vocab = vocabulary.build(["a ."], 1)
+    with pytest.raises(MedcapError, match="no studies with features in the split 'test'"):
+        dataset.load(work, "test", vocab)
+    with pytest.raises(MedcapError, match="views is 'last'"):
+        dataset.load(work, "train", vocab, views="last")
+    with pytest.raises(MedcapError, match="02_features.ipynb with the run's encoder"):
+        dataset.load(work, "train", vocab, expect={"encoder": "resnet101"})

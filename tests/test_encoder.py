@@ -245,3 +245,62 @@ def test_by_study_joins_views():
     rows = np.array([[1.0, 0], [5, 5], [3, 2]])
     joined, ids = encoder.by_study(rows, ["a", "b", "a"])
     assert ids == ["a", "b"] and joined.tolist() == [[3, 2], [5, 5]]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The command on one core and a handful of small pictures."""
+    rng = np.random.default_rng(0)
+    pairs = [
+        (rng.integers(0, 255, (96, 96), np.uint8), (rng.random(len(LABELS)) < 0.5).astype("f4")) for _ in range(24)
+    ]
+    monkeypatch.setattr(encoder, "phantoms", lambda indices, *_: (pairs, [str(k // 2) for k in range(24)]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["encoder", *map(str, arguments), "--size", "96", "--epochs", "1"])
+        encoder.main()
+
+    return command
+
+
+def test_the_command_leaves_an_encoder_that_can_be_used_and_continued(few, tmp_path, capsys):
+    few("--out", tmp_path / "mine.safetensors")
+    mine = encoder.load("small", tmp_path / "mine.safetensors")
+    assert (mine.image_size, mine.dim) == (96, encoder.load("small").dim)
+    assert "mean of" in capsys.readouterr().out and not list(tmp_path.glob("unfinished*"))
+    few("--out", tmp_path / "more.safetensors", "--start", tmp_path / "mine.safetensors", "--seed", "1")
+    facts = encoder._tensors(tmp_path / "more.safetensors")[1]
+    assert (facts["started_from"], facts["images"], facts["seed"]) == ("mine.safetensors", "24", "1")
+
+
+def test_an_encoder_that_is_stopped_does_not_replace_a_good_one(few, tmp_path, monkeypatch):
+    out = tmp_path / "mine.safetensors"
+    out.write_bytes(b"good")
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoder, "probe_network", stop)
+    with pytest.raises(SystemExit, match="stopped"):
+        few("--out", out)
+    assert out.read_bytes() == b"good" and (tmp_path / "unfinished-mine.safetensors").exists()
+
+
+def test_the_command_refuses_what_it_cannot_do(few, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="reports.csv not found: run 01_reports.ipynb"):
+        few("--work", tmp_path)
+    monkeypatch.setattr("sys.argv", ["encoder", "--size", "100"])
+    with pytest.raises(SystemExit):
+        encoder.main()
+    assert "--size must be 96, 128" in capsys.readouterr().err
+
+
+def test_the_command_uses_a_process_a_core(monkeypatch):
+    spawned = []
+    monkeypatch.setattr("sys.argv", ["encoder"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(encoder.dist, "spawn", lambda run, args, **options: spawned.append((run, options["nprocs"])))
+    monkeypatch.setattr(encoder.paddle.device, "get_device", lambda: "cpu")
+    encoder.main()
+    assert spawned == [(encoder.run, 3)] and encoder.os.environ["OMP_NUM_THREADS"] == "1"

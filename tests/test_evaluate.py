@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from medcap_paddle import evaluate
 from medcap_paddle.baselines import ConstantScorer, best_constant
@@ -47,12 +49,30 @@ def coco(references, predictions):
     return dict(zip(names, [*bleu, Rouge().compute_score(*pairs)[0], Cider().compute_score(*pairs)[0]], strict=True))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_figures_are_pycocoevalcaps(seed):
-    references, predictions = texts(40, seed), texts(40, seed + 100)
-    ours = evaluate.figures(evaluate.statistics(references, predictions), np.ones([1, 40]))
+SOME = st.lists(st.sampled_from([*WORDS, "<unk>", "x-xxxx", "éa", "4"]), min_size=1, max_size=9).map(" ".join)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(SOME, SOME | st.just("")), min_size=2, max_size=6))
+def test_figures_are_pycocoevalcaps_and_within_their_bounds(pairs):
+    references, predictions = zip(*pairs, strict=True)
+    stats = evaluate.statistics(references, predictions)
+    ours = evaluate.figures(stats, np.ones([1, len(pairs)]))
     for name, value in coco(references, predictions).items():
         assert ours[name][0] == pytest.approx(value, abs=1e-9), name
+        assert 0 <= ours[name][0] <= (10 if name == "cider" else 1) + 1e-9, name
+    back = evaluate.figures(evaluate.statistics(references[::-1], predictions[::-1]), np.ones([1, len(pairs)]))
+    for name in ours:
+        assert back[name] == pytest.approx(ours[name], abs=1e-9), "the order of the studies does not matter"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), min_size=1, max_size=4))
+def test_any_text_has_figures_that_are_numbers(pairs):
+    table_ = table(*zip(*pairs, strict=True))
+    assume(all(evaluate.clean(text) and evaluate.clean(text, "original") for text in table_.reference))
+    for entry in one(table_, number=20).values():
+        assert np.isfinite([entry["value"], entry["low"], entry["high"]]).all()
 
 
 def test_bleu_of_a_resample_is_that_of_its_studies():
@@ -328,3 +348,21 @@ def test_the_mean_over_seeds_is_no_run(tmp_path):
     evaluate.write_runs(tmp_path, metrics)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a_seed1"]
     assert len(evaluate.compare(metrics)) == 3 and len(evaluate.by_stratum(metrics)) == 2
+
+
+def test_an_evaluation_is_not_done_twice_and_every_change_is_noticed(tmp_path, monkeypatch):
+    references, done, whole = texts(8, 1), [], evaluate.evaluate
+    monkeypatch.setattr(evaluate, "evaluate", lambda *a, **k: done.append(1) or whole(*a, **k, number=20))
+    tables = {name: table(references, texts(8, k)) for k, name in enumerate(("lstm", "lstm_seed1", "constant"))}
+    options = {"vocab": ["heart", "."], "train": references[:2], "split": "val"}
+    first = evaluate.evaluate_runs(tmp_path, tables, **options)
+    assert evaluate.evaluate_runs(tmp_path, tables, **options) == first and len(done) == 1
+    assert json.loads((tmp_path / "lstm/metrics.json").read_text()) == first["lstm"]
+    assert evaluate.compare(evaluate.evaluate_runs(tmp_path, tables, **options)).equals(evaluate.compare(first))
+    (tmp_path / "constant/metrics.json").write_text("{}")
+    changes = [{}, {"vocab": ["heart"]}, {"train": []}, {"split": "test"}]
+    for k, change in enumerate(changes):
+        evaluate.evaluate_runs(tmp_path, tables, **options | change)
+        assert len(done) == k + 2, change
+    evaluate.evaluate_runs(tmp_path, tables | {"lstm": table(references, texts(8, 9))}, **options | changes[-1])
+    assert len(done) == 6

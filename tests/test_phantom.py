@@ -351,3 +351,49 @@ def test_the_fingerprint_covers_every_room_that_draws_or_writes():
             names += several.split(", ")
         waiting += set(names) - needed
     assert needed - {"files"} == set(phantom.SOURCES)
+
+
+def test_the_command_makes_or_redraws(tmp_path, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["phantom", *map(str, arguments), "--size", "32", "--seed", "3"])
+        phantom.main()
+
+    run(tmp_path / "made", "--studies", 4)
+    assert content(tmp_path / "made") == content(phantom.make(tmp_path / "same", 4, seed=3, size=32))
+    run(tmp_path / "drawn", "--redraw", tmp_path / "made")
+    assert phantom.read_json(tmp_path / "drawn/phantom.json", "")["reports"] == "real"
+    with pytest.raises(SystemExit, match="give the folder of an Open-i collection"):
+        run(tmp_path / "other", "--redraw", tmp_path / "nothing")
+
+
+def test_redraw_takes_the_views_of_the_table_and_copes_with_what_is_no_report(tmp_path):
+    source = phantom.make(tmp_path / "source", studies=3, seed=3, size=32, workers=1)
+    reports = source / "ecgen-radiology"
+    for name, text in (("a", '<?xml version="1.0" encoding="klingon"?><eCitation/>'), ("b", BOMB), ("c", "")):
+        (reports / f"{name}.xml").write_text(text)
+    (reports / "d.xml").write_text(
+        '<eCitation><uId id="CXR9"/><parentImage id="CXR9_1"/><parentImage id="CXR9_2"/></eCitation>'
+    )
+    table = source / "indiana_projections.csv"
+    pictures = []
+    for rows in ("", "9,9_1.dcm.png,Lateral\n9,9_2.dcm.png,Frontal\n"):
+        table.write_text("uid,filename,projection\n" + rows)
+        out = phantom.redraw(source, tmp_path / f"out{len(pictures)}", size=32, workers=1)
+        assert (out / "ecgen-radiology/b.xml").read_text() == BOMB  # kept as it is, for 01 to leave it out
+        pictures.append([(out / f"NLMCXR_png/CXR9_{k}.png").read_bytes() for k in (1, 2)])
+    table.unlink()
+    assert pictures[0] == pictures[1][::-1] and pictures[0][0] != pictures[0][1]
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]><a>&y;</a>'
+
+
+def test_a_script_that_cannot_spawn_draws_alone(tmp_path, monkeypatch):
+    class Broken:
+        def __init__(self, *args, **options):
+            raise phantom.BrokenProcessPool
+
+    monkeypatch.setattr(phantom, "ProcessPoolExecutor", Broken)
+    folder = phantom.make(tmp_path / "a", studies=18, seed=2, size=32, workers=2)
+    monkeypatch.undo()
+    assert content(folder) == content(phantom.make(tmp_path / "b", studies=18, seed=2, size=32, workers=1))

@@ -3,7 +3,9 @@
 import csv
 import json
 import random
+import tracemalloc
 import zipfile
+from dataclasses import asdict
 from xml.sax.saxutils import escape
 
 import pytest
@@ -229,6 +231,34 @@ def test_the_summary_says_whether_images_are_drawn(data, work):
     stored = json.loads((work / "collection.json").read_text())
     assert stored["images"] == "phantom" and stored["studies"] == {"train": 7, "val": 1, "test": 2}
     assert "phantom images" in str(summary)
+
+
+def test_tables_are_not_made_twice_and_every_change_is_noticed(data, work, capsys):
+    collection(data, [study(n) for n in range(10)])
+
+    def again(**options):
+        """Whether the tables were made again."""
+        summary = build(data, work, **options)
+        assert json.loads((work / "collection.json").read_text()) == asdict(summary)
+        return "nothing to do" not in capsys.readouterr().out
+
+    assert again() and not again()
+    first = (work / "reports.csv").read_bytes()
+    for options in ({"split": "8:2"}, {"cleaning": "original"}, {"seed": 1}):
+        assert again(**options) and not again(**options)
+        assert (work / "reports.csv").read_bytes() != first
+    assert again() and (work / "reports.csv").read_bytes() == first
+    (data / "ecgen-radiology/3.xml").write_text(xml(study(3, "Something else was written.")))
+    assert again() and "something else" in (work / "reports.csv").read_text()
+    (data / "NLMCXR_png" / f"{study(4)['images'][0]}.png").unlink()
+    assert again() and "image file missing" in (work / "left_out.csv").read_text()
+    annotate(data, train=range(5), test=range(5, 10))
+    assert again() and splits(work)["CXR9"] == "test"
+    (work / "images.csv").unlink()
+    assert again() and (work / "images.csv").exists()
+    (work / "reports.csv").write_bytes(first)
+    assert again() and (work / "reports.csv").read_bytes() != first
+    assert not again()
 
 
 # splits --------------------------------------------------------------------------------------------
@@ -511,6 +541,19 @@ def test_several_zips_or_one_without_reports_are_refused(data, work):
 
 
 # the command ---------------------------------------------------------------------------------------
+
+
+def test_records_are_read_one_at_a_time(tmp_path):
+    """Four times the reports, hardly more memory: their paths only."""
+    peaks = []
+    for count in (100, 400):
+        studies = [study(number, f"{number} " + "The lungs are clear. " * 500) for number in range(count)]
+        data = collection(tmp_path / str(count), studies, png=False)
+        tracemalloc.start()
+        assert sum(report.count("lungs") for _, (*_, report) in reports.records(data, tmp_path / "work")) == 500 * count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 300 * 2000  # bytes; the text of 300 reports would be 3,000,000
 
 
 def test_the_command_prints_the_summary_or_the_remedy(data, work, capsys, monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from conftest import made_up
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medcap_paddle import encoder, features, files, generate, train
+from medcap_paddle import encoder, features, files, generate, phantom, resume, train
+from medcap_paddle import vocab as vocabulary
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError
 
@@ -71,26 +73,102 @@ def test_a_finished_training_is_not_done_again_but_a_changed_one_is(studies, tmp
     assert trained(tmp_path) == before  # and the same settings give the same bytes
 
 
-def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(studies, tmp_path):
+def test_a_checkpoint_of_other_settings_or_a_damaged_one_is_not_used(studies, tmp_path, capsys):
     fit(tmp_path / "whole", studies)
     fit(tmp_path / "run", studies, stop_after=2, learning_rate=1e-3)
     fit(tmp_path / "run", studies)
     assert trained(tmp_path / "run") == trained(tmp_path / "whole")
+    assert "checkpoint.safetensors is of other settings or data: training begins anew" in capsys.readouterr().out
     fit(tmp_path / "other", studies, stop_after=3)
     checkpoint = tmp_path / "other/checkpoint.safetensors"
-    data = bytearray(checkpoint.read_bytes())
-    data[len(data) // 2] ^= 1
-    checkpoint.write_bytes(data)
+    whole = checkpoint.read_bytes()
+    flipped = whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+    weights = (tmp_path / "other/weights.safetensors").read_bytes()
+    for content, reason in ((flipped, "is damaged"), (whole[:-9], "is damaged"), (weights, "is of other settings")):
+        checkpoint.write_bytes(content)
+        fit(tmp_path / "other", studies, stop_after=1)
+        assert f"checkpoint.safetensors {reason}" in capsys.readouterr().out
     fit(tmp_path / "other", studies)
     assert trained(tmp_path / "other") == trained(tmp_path / "whole")
 
 
+def test_a_disk_full_while_the_checkpoint_is_written_keeps_the_one_before(studies, tmp_path, monkeypatch):
+    fit(tmp_path / "whole", studies)
+    replace_, stop = os.replace, [3]
+
+    def full(source, target):
+        stop[0] -= Path(target).name == "checkpoint.safetensors"
+        if not stop[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace_(source, target)
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(MedcapError, match="checkpoint.safetensors cannot be written .No space left"):
+        fit(tmp_path / "full", studies)
+    monkeypatch.undo()
+    epochs = []
+    split, val, vocab = studies
+    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    train.fit(model, split, val, tmp_path / "full", **OPTIONS, on_epoch=lambda history: epochs.append(len(history)))
+    assert epochs[0] == 3 and trained(tmp_path / "full") == trained(tmp_path / "whole")
+
+
 def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_best_weights(studies, tmp_path):
-    fit(tmp_path, studies, stop_after=2)
+    fit(tmp_path / "good", studies, stop_after=2)
+    good = (tmp_path / "good/weights.safetensors").read_bytes()
+    split, val, vocab = studies
+    model = train.build(CONFIG, split.feature_dim, len(vocab))
+
+    def poison(history):
+        if len(history) == 2:
+            model.output.weight.set_value(paddle.full_like(model.output.weight, np.nan))
+
+    with pytest.raises(MedcapError, match=r"loss of batch \d+ of 6 is not a number in epoch 3; the best weights"):
+        train.fit(model, split, val, tmp_path / "bad", **OPTIONS, on_epoch=poison)
+    assert (tmp_path / "bad/weights.safetensors").read_bytes() == good
+
+
+def test_weights_of_other_settings_are_not_taken_for_those_of_a_run_that_was_stopped(studies, tmp_path):
+    """The shapes agree, so only the run itself can tell. Nothing is lost: the old weights are set aside."""
+    split, val, vocab = studies
+
+    def save(config):
+        train.save_run(tmp_path, config, vocab, split.feature_dim, {"content": "a"})
+
+    save(CONFIG)
+    fit(tmp_path, studies)
+    train.load_run(tmp_path)
+    save(replace(CONFIG, beam_size=7))  # how it writes is not what it was trained with
+    train.load_run(tmp_path)
     good = (tmp_path / "weights.safetensors").read_bytes()
-    with pytest.raises(MedcapError, match=r"loss of batch \d+ of 6 is not a number"):
-        fit(tmp_path, studies, learning_rate=float("inf"))
-    assert (tmp_path / "weights.safetensors").read_bytes() == good
+
+    def lost():
+        with pytest.raises(MedcapError, match="weights.safetensors not found: run 04_train.ipynb"):
+            train.load_run(tmp_path)
+        assert (tmp_path / train.PREVIOUS).read_bytes() == good
+
+    save(replace(CONFIG, dropout=0.1))  # stopped before the first batch
+    lost()
+    save(CONFIG)
+    (tmp_path / "weights.safetensors").write_bytes(good)
+    with pytest.raises(MedcapError, match="not a number"):
+        fit(tmp_path, studies, learning_rate=float("inf"))  # stopped before the end of the first epoch
+    lost()
+    fit(tmp_path, studies)
+    assert (tmp_path / "weights.safetensors").read_bytes() == good  # the same settings make them again
+
+
+def test_the_vocabulary_of_another_run_is_refused(studies, tmp_path):
+    """Also one of the same size, with which every report would be written in other words."""
+    split, _, vocab = studies
+    train.save_run(tmp_path, CONFIG, vocab, split.feature_dim, {"content": "a"})
+    train.save_weights(train.build(CONFIG, split.feature_dim, len(vocab)), tmp_path / "weights.safetensors")
+    train.load_run(tmp_path)
+    words = vocabulary.tokens(vocab)
+    words[-2:] = reversed(words[-2:])
+    files.write_sealed(tmp_path / "vocab.json", {"tokens": words, "special": vocabulary.SPECIAL})
+    with pytest.raises(MedcapError, match="vocab.json is not what the run was trained with"):
+        train.load_run(tmp_path)
 
 
 def test_predictions_go_on_and_are_not_written_twice(studies, tmp_path, monkeypatch):
@@ -141,19 +219,100 @@ def test_features_are_made_again_when_an_image_or_the_result_changes(tmp_path, m
     assert len(made) == 9
 
 
-def test_a_batch_too_large_for_the_memory_is_halved(recwarn):
-    def run(batch):
-        if len(batch) > 3:
-            raise RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0")
-        return batch * 2
+# Memory ---------------------------------------------------------------------------------------------------------------
 
-    batch = np.arange(16.0).reshape(8, 2)
-    np.testing.assert_array_equal(features.halving(run, batch), batch * 2)
-    assert "not enough memory for a batch of 8" in str(recwarn[0].message)
-    with pytest.raises(MemoryError):
-        features.halving(lambda batch: (_ for _ in ()).throw(MemoryError()), batch[:1])
-    with pytest.raises(RuntimeError, match="another reason"):
-        features.halving(lambda batch: (_ for _ in ()).throw(RuntimeError("another reason")), batch)
+SHORT = (MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0"))
+
+
+def limited(run, most, error, tried):
+    """`run`, on a machine that holds `most` rows; `tried` collects the sizes it was asked for."""
+
+    def wrapped(part, *args):
+        tried.append(part.stop - part.start)
+        if tried[-1] > most:
+            raise error
+        return run(part, *args)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("error", SHORT)
+def test_a_batch_too_large_for_the_memory_is_done_in_parts_and_that_is_said_once(error, recwarn):
+    tried, undone = [], []
+    run = resume.sparing(
+        limited(lambda part, rows: rows[part], 3, error, tried), undo=lambda: undone.append(len(tried))
+    )
+    for rows in (8, 8, 2, 5):
+        assert np.concatenate(run(rows, np.arange(rows))).tolist() == list(range(rows))
+    assert tried == [8, 4, *[2] * 4, *[2] * 4, 2, 2, 2, 1] and undone == [1, 2]  # and what was learnt is kept
+    assert [str(warning.message) for warning in recwarn] == ["not enough memory for a batch of 8: using smaller ones"]
+
+
+def test_what_smaller_batches_do_not_mend_is_not_hidden(recwarn):
+    for error, rows, tries in ((MemoryError("1 row"), 8, 4), (MemoryError(), 1, 1), (RuntimeError("no kernel"), 8, 1)):
+        tried = []
+        with pytest.raises(type(error), match=str(error)):
+            resume.sparing(limited(None, 0, error, tried))(rows)
+        assert len(tried) == tries
+
+
+def scarce(monkeypatch, module, loss, most=5, also=()):
+    """The `loss` runs out of memory at batches of more than `most` studies, and at the calls numbered in `also`."""
+    whole, calls = getattr(module, loss), []
+
+    def short(logits, targets, **options):
+        calls.append(len(targets))
+        if len(targets) > most or len(calls) in also:
+            raise SHORT[len(calls) % 2]
+        return whole(logits, targets, **options)
+
+    monkeypatch.setattr(module, loss, short)
+
+
+def test_features_in_parts_are_the_same(recwarn):
+    pictures = np.random.default_rng(0).random((7, 3)).astype("float32")
+    run = limited(lambda part, batch: batch[part] * 2, 3, MemoryError(), [])
+    small = features._within_memory(lambda batch: run(slice(0, len(batch)), batch))
+    for _ in range(3):
+        np.testing.assert_array_equal(small(pictures), pictures * 2)
+    assert len(recwarn) == 1
+
+
+def test_reports_in_parts_are_the_same(studies, tmp_path, monkeypatch, recwarn):
+    split, val, vocab = studies
+    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    whole = generate.predict(model, vocab, val, CONFIG, batch_size=16)
+    scarce(monkeypatch, generate, "token_nll")
+    parts = generate.predict(model, vocab, val, CONFIG, batch_size=16, out=tmp_path / "predictions.csv")
+    pd.testing.assert_frame_equal(parts, whole, rtol=1e-5)
+    assert len(recwarn) == 1
+
+
+@pytest.mark.parametrize("loss_on_padding", [False, True])
+def test_a_step_in_parts_is_the_same_step(studies, monkeypatch, recwarn, loss_on_padding):
+    """Without dropout. The memory also fails when a part is done already: its gradients must not count twice."""
+    split, _, vocab = studies
+    words = None if loss_on_padding else 123.0
+
+    def gradients():
+        model = train.build(replace(CONFIG, dropout=0.0, feature_dropout=0.0), split.feature_dim, len(vocab))
+        learn = train.learner(model, paddle.optimizer.Adam(parameters=model.parameters()), split.pad, words)
+        sums = sum(learn(16, *split.batch(np.arange(16))))
+        return [sums.numpy(), *(parameter.grad.numpy() for parameter in model.parameters())]
+
+    whole = gradients()
+    scarce(monkeypatch, train.F, "cross_entropy", most=8, also=[3])  # 16 at first, then 8 and 8
+    for ours, theirs in zip(gradients(), whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert len(recwarn) == 1
+
+
+def test_training_in_parts_says_so_once(studies, tmp_path, monkeypatch, recwarn):
+    scarce(monkeypatch, train.F, "cross_entropy")
+    monkeypatch.setattr(train, "perplexity", lambda *args: 1.0)
+    _, history = fit(tmp_path, studies, patience=9)
+    assert len(history) == 5 and history.train_perplexity.is_monotonic_decreasing
+    assert len([w for w in recwarn if "not enough memory" in str(w.message)]) == 1
 
 
 # Disks, locks, interrupts ---------------------------------------------------------------------------------------------
@@ -213,6 +372,29 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
         (tmp_path / name).touch()
     files.sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_the_files_of_processes_that_may_live_are_not_swept(tmp_path, monkeypatch):
+    path = tmp_path / ".a.csv.99999.partial.csv"
+
+    def somebody_elses(*args):
+        raise PermissionError
+
+    for name, kill in (("posix", somebody_elses), ("nt", None)):  # on Windows asking would be Ctrl-C: nobody is asked
+        path.touch()
+        with monkeypatch.context() as patched:
+            patched.setattr(files.os, "kill", kill)
+            patched.setattr(files.os, "name", name)
+            assert files._alive(99999)
+        monkeypatch.setattr(files.os, "kill", somebody_elses)
+        files.sweep(tmp_path)
+        assert path.exists()
+
+
+def test_two_phantoms_are_not_made_in_one_folder(tmp_path):
+    with files.alone(tmp_path / phantom.MARKER), pytest.raises(MedcapError, match="being written by another process"):
+        phantom.make(tmp_path, studies=1)
+    phantom.make(tmp_path, studies=1, size=32)  # and the lock is free again
 
 
 def test_commands_end_with_a_sentence(capsys):

@@ -65,8 +65,8 @@ def test_kills_change_nothing(tmp_path):
 def test_a_finished_pipeline_does_nothing(tmp_path):
     finish(start(tmp_path))
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert finish(start(tmp_path)).count("nothing to do") == 3  # features, training, predictions
-    kept = ("features.h5", "weights.safetensors", "predictions.csv", ".png")
+    assert finish(start(tmp_path)).count("nothing to do") == 5  # tables, features, vocabulary, training, predictions
+    kept = ("reports.csv", "images.csv", "features.h5", "weights.safetensors", "predictions.csv", ".png")
     for path, stamp in made.items():
         if path.name.endswith(kept):
             assert path.stat().st_mtime_ns == stamp, f"{path.name} was written again"

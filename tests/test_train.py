@@ -6,8 +6,9 @@ import numpy as np
 import paddle
 import pytest
 from conftest import made_up
+from PIL import Image
 
-from medcap_paddle import baselines, generate, train
+from medcap_paddle import baselines, encoder, features, generate, train
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError
 
@@ -118,3 +119,55 @@ def test_other_seeds_differ_in_the_seed_only_and_have_predictions(studies, tmp_p
     save("lstm_seed4", replace(TINY, seed=4), features={"content": "b"})
     save("other_seed1", replace(TINY, seed=1))
     assert train.other_seeds(tmp_path / "lstm") == ["lstm_seed1"]
+
+
+@pytest.fixture
+def seen(studies, tmp_path):
+    """A run whose encoder is a network nobody trained, and a picture."""
+    eyes, vocab = encoder.load("random"), studies[2]
+    train.save_run(tmp_path / "run", TINY, vocab, eyes.dim, features.describe(eyes))
+    train.save_weights(train.build(TINY, eyes.dim, len(vocab)), tmp_path / "run/weights.safetensors")
+    pictures = []
+    for k in range(2):
+        pictures.append(tmp_path / f"{k}.png")
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (64, 64), np.uint8)).save(pictures[-1])
+    return tmp_path / "run", pictures
+
+
+def test_a_caption_is_the_report_of_the_features(seen, monkeypatch, capsys):
+    run, pictures = seen
+    beam = generate.caption(run, pictures)
+    model, config, vocab, _ = train.load_run(run)
+    own = features.of_paths(pictures, encoder.load("random"))[None]
+    assert [text for text, _ in beam] == [text for text, _ in generate.search(model, vocab, own, config)[0]]
+    assert generate.caption(run, pictures[::-1])[0][0] == beam[0][0]  # the order of the views does not matter
+    monkeypatch.setattr("sys.argv", ["generate", str(run), *map(str, pictures)])
+    generate.main()
+    assert [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()] == [text for text, _ in beam]
+
+
+def test_the_command_says_what_it_cannot_read(seen, tmp_path, monkeypatch):
+    run, _ = seen
+    for path, reason in (("absent.png", "absent.png not found"), ("run/config.json", "not a readable PNG or JPEG")):
+        monkeypatch.setattr("sys.argv", ["generate", str(run), str(tmp_path / path)])
+        with pytest.raises(SystemExit, match=reason):
+            generate.main()
+
+
+def test_another_encoder_than_the_run_saw_is_refused(seen, studies):
+    run, pictures = seen
+    eyes = encoder.load("random")
+    train.save_run(run, TINY, studies[2], eyes.dim, {**features.describe(eyes), "weights": "0123"})
+    train.save_weights(train.build(TINY, eyes.dim, len(studies[2])), run / "weights.safetensors")
+    with pytest.raises(MedcapError, match="encoder random has weights .*0123"):
+        generate.caption(run, pictures)
+
+
+def test_a_run_says_what_made_it_also_where_there_is_no_git(monkeypatch):
+    assert set(train.made_by()) == {"medcap_paddle", "paddle", "numpy", "commit"}
+
+    def absent(*args, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(train.subprocess, "run", absent)
+    assert train.made_by()["commit"] == "unknown" and train.made_by()["paddle"] == paddle.__version__

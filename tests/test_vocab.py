@@ -1,6 +1,7 @@
 """Laws of the vocabulary."""
 
 import json
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -41,6 +42,29 @@ def test_saving_and_loading_keeps_every_id(vocab, tmp_path):
     loaded = vocabulary.load(tmp_path / "vocab.json")
     assert loaded.idx_to_token == vocab.idx_to_token
     assert vocabulary.encode(loaded, "heart was here") == vocabulary.encode(vocab, "heart was here")
+
+
+@given(st.lists(st.text(max_size=12), max_size=6), st.integers(1, 2))
+def test_a_vocabulary_of_any_text_is_kept(tmp_path_factory, reports, min_freq):
+    path = tmp_path_factory.mktemp("vocab") / "vocab.json"
+    words = Counter(word for report in reports for word in report.split())
+    made = vocabulary.make(reports, min_freq, path)
+    assert set(vocabulary.tokens(made)) == {w for w, n in words.items() if n >= min_freq} | {
+        *vocabulary.SPECIAL.values()
+    }
+    assert vocabulary.tokens(vocabulary.load(path)) == vocabulary.tokens(made)
+
+
+def test_a_vocabulary_is_not_made_twice_and_a_change_is_noticed(tmp_path, monkeypatch):
+    path, build, made = tmp_path / "vocab.json", vocabulary.build, []
+    monkeypatch.setattr(vocabulary, "build", lambda *args: made.append(args) or build(*args))
+    calls = [(REPORTS, 2), (iter(REPORTS), 2), (REPORTS, 1), (REPORTS, 1), ([*REPORTS, "new words"], 1)]
+    for (reports, min_freq), expected in zip(calls, (1, 1, 2, 2, 3), strict=True):
+        vocab = vocabulary.make(reports, min_freq, path)
+        assert len(made) == expected
+        assert vocabulary.tokens(vocab) == vocabulary.tokens(vocabulary.load(path))
+    vocabulary.save(build(REPORTS, 2), path)  # another one put in its place
+    assert "new" in vocabulary.make([*REPORTS, "new words"], 1, path)
 
 
 def test_coverage_counts_running_words(vocab):
