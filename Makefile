@@ -3,6 +3,7 @@
 # make encoder  train our small image encoder again
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
+# make bench    how fast it is against PyTorch and Paddle as installed (an environment of its own, 10 minutes)
 #
 # DATA, WORK     the collection, and where everything is written
 # IMAGES=phantom draw the images of DATA's reports from their MeSH terms
@@ -19,7 +20,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 COLLECTION := $(if $(IMAGES),$(WORK)/collection,$(DATA))
 
-.PHONY: run test encoder soak coverage format
+.PHONY: run test encoder soak coverage format bench
 
 run: $(BIN)/ready
 ifneq ($(IMAGES),)
@@ -55,9 +56,17 @@ format: $(BIN)/ready
 	$(BIN)/ruff format
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
+bench: $(BIN)/ready benchmarks/.venv/ready
+	$(BIN)/python benchmarks/bench.py benchmarks/.venv/bin/python $(if $(DATA),--data "$(DATA)")
+
 $(BIN)/ready: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed: make PYTHON=python3.11')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+benchmarks/.venv/ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@

@@ -1,0 +1,237 @@
+"""Our side of the benchmark: the functions that the notebooks call."""
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
+import numpy as np
+import paddle
+import pandas as pd
+
+import work
+from medcap_paddle import dataset, encoder, features, reports, train
+from medcap_paddle.beam_search import beam_search
+from medcap_paddle.model import LSTMCaptioner
+
+
+def extraction(scratch: Path):
+    """ResNet-101 features from PNG files to features.h5; also the seconds that the network alone takes."""
+    eyes = encoder.load("resnet101", scratch / "resnet101.safetensors")
+    paths = sorted(map(str, (scratch / "pictures").glob("*.png")))
+    table = pd.DataFrame({"image_id": [Path(path).stem for path in paths], "path": paths})
+    run, _ = features.fast(eyes, scratch)
+    pixels = np.stack(list(features.decoded(paths[:32], work.SIZE, ahead=64)))
+    out = scratch / "features.h5"
+
+    @contextmanager
+    def prepared(*_):  # the export of the network is a matter of seconds and of no number of images
+        original, features.fast = features.fast, lambda *_: (run, "bfloat16")
+        try:
+            yield
+        finally:
+            features.fast = original
+
+    def once():
+        out.unlink(missing_ok=True)
+        with prepared():
+            # The first batch is also computed in float32 to state the difference: not part of what is compared.
+            truth, features.eager = features.eager, lambda _: run
+            begun = time.perf_counter()
+            features.extract(table, eyes, out)
+            whole = time.perf_counter() - begun
+            features.eager = truth
+        begun = time.perf_counter()
+        for _ in range(0, len(paths), 32):
+            run(pixels)
+        alone = time.perf_counter() - begun
+        return {"amount": len(paths), "seconds": whole, "network": alone}
+
+    return once
+
+
+def captioner(vocab: int) -> LSTMCaptioner:
+    paddle.seed(0)
+    return LSTMCaptioner(work.D, vocab, work.H, work.H, 1, 0.3, True, 0.1)
+
+
+def save_captioners(scratch: Path):
+    """Weights and answers for the other workers: the same model must give the same loss and the same words."""
+    for vocab in (work.V, work.WORDS):
+        train.save_weights(captioner(vocab), scratch / f"captioner{vocab}.safetensors")
+    eyes = encoder.Encoder(paddle.vision.models.resnet101(num_classes=0), "resnet101", "", "", 2048, work.SIZE)
+    names = {}
+    rng = np.random.default_rng(0)
+    for name, value in eyes.network.state_dict().items():
+        value = value.numpy()
+        if name.endswith(("conv1.weight", "conv2.weight", "conv3.weight")) or "downsample.0" in name:
+            value = rng.normal(0, np.sqrt(2 / value[0].size), value.shape).astype("float32")
+        elif "bn3.weight" in name:
+            value = np.full_like(value, 0.2)  # or random weights end in numbers of a million
+        names[name.replace("_mean", "running_mean").replace("_variance", "running_var")] = value
+    train.write_tensors(scratch / "resnet101.safetensors", names)
+    return lambda: {"amount": 1}
+
+
+def loss(model, features, tokens) -> float:
+    nll = train.token_nll(model(features, tokens[:, :-1]), tokens[:, 1:])
+    return float(nll.mean())
+
+
+def fit(_: Path):
+    """An epoch of the loop that trains: batches assembled, forward, backward, clipping, Adam."""
+    values, tokens = work.training()
+    table = pd.DataFrame({"study_id": range(len(tokens))})
+    split = dataset.Studies(table, list(values), tokens.tolist(), pad=0)
+    model = captioner(work.V)
+    model.eval()
+    agreed = loss(model, paddle.to_tensor(values[: work.B]), paddle.to_tensor(tokens[: work.B]))
+    model.train()
+    rate = paddle.optimizer.lr.LambdaDecay(1e-3, lambda _: 1.0)
+    clip = paddle.nn.ClipGradByGlobalNorm(5.0)
+    optimizer = paddle.optimizer.Adam(rate, parameters=model.parameters(), grad_clip=clip)
+    learn = train.learner(model, optimizer, 0, work.B * work.T)
+
+    class Bar:
+        def update(self):
+            pass
+
+    def once():
+        train.train_epoch(model, split, work.B, np.random.default_rng(0), optimizer, rate, learn, Bar())
+        return {"amount": len(tokens) * work.T, "loss": agreed}
+
+    return once
+
+
+def beam(_: Path):
+    model = captioner(work.WORDS)
+    model.eval()
+    values = paddle.to_tensor(work.studies())
+
+    def once():
+        found = beam_search(
+            model, values, work.BOS, work.EOS, beam_size=work.BEAM, max_length=work.STEPS, min_length=work.STEPS
+        )
+        return {"amount": work.IMAGES, "words": [list(beams[0][0]) for beams in found[:8]]}
+
+    return once
+
+
+def product(_: Path):
+    """The machine's rate of float32 matrix products, in GFLOP."""
+    a, b = paddle.rand([2048, 2048]), paddle.rand([2048, 2048])
+
+    def once():
+        for _ in range(5):
+            c = paddle.matmul(a, b)
+        c.numpy()
+        return {"amount": 5 * 2 * 2048**3 / 1e9}
+
+    return once
+
+
+def parse(scratch: Path):
+    """Open-i XML to the cells of reports.csv."""
+
+    def once():
+        return {"amount": sum(1 for _ in reports.records(scratch / "reports", scratch))}
+
+    return once
+
+
+# --- growth: the same work for n studies ------------------------------------------------------------------------------
+
+
+def grow_features(scratch: Path):
+    eyes = encoder.load("small")
+    paths = sorted(map(str, (scratch / "small").glob("*.png")))
+    run, precision = features.fast(eyes, scratch)
+    features.fast, features.eager = lambda *_: (run, precision), lambda _: run  # the start is of no number of images
+    out = scratch / "grown.h5"
+
+    def seconds(n: int) -> float:
+        out.unlink(missing_ok=True)
+        table = pd.DataFrame(
+            {"image_id": [f"{i}" for i in range(n)], "path": [paths[i % len(paths)] for i in range(n)]}
+        )
+        begun = time.perf_counter()
+        features.extract(table, eyes, out)
+        return time.perf_counter() - begun
+
+    return growth(seconds)
+
+
+def made_up(n: int) -> dataset.Studies:
+    """n studies with reports of 20 to 59 words."""
+    rng = np.random.default_rng(0)
+    values = list(rng.normal(size=[n, 2, work.D]).astype("float32"))
+    tokens = [rng.integers(3, work.V, length).tolist() for length in rng.integers(20, 60, n)]
+    return dataset.Studies(pd.DataFrame({"study_id": range(n)}), values, tokens, pad=0)
+
+
+def grow_train(_: Path):
+    paddle.seed(0)
+    model = LSTMCaptioner(work.D, work.V, 128, 128)
+    model.train()
+    rate = paddle.optimizer.lr.LambdaDecay(1e-3, lambda _: 1.0)
+    optimizer = paddle.optimizer.Adam(rate, parameters=model.parameters())
+
+    class Bar:
+        def update(self):
+            pass
+
+    def seconds(n: int) -> float:
+        split = made_up(n)
+        learn = train.learner(model, optimizer, 0, 16 * 40.0)
+        begun = time.perf_counter()
+        train.train_epoch(model, split, 16, np.random.default_rng(0), optimizer, rate, learn, Bar())
+        return time.perf_counter() - begun
+
+    return growth(seconds)
+
+
+def grow_beam(_: Path):
+    paddle.seed(0)
+    model = LSTMCaptioner(work.D, work.V, 128, 128)
+    model.eval()
+
+    def seconds(n: int) -> float:
+        split = made_up(n)
+        begun = time.perf_counter()
+        for start in range(0, n, 64):
+            values, _ = split.batch(np.arange(start, min(start + 64, n)))
+            beam_search(model, paddle.to_tensor(values), work.BOS, work.EOS, beam_size=3, max_length=40, min_length=40)
+        return time.perf_counter() - begun
+
+    return growth(seconds)
+
+
+def growth(seconds):
+    """Seconds for 250 to 4,000 studies; the order turns round every time, so that a drift of the machine cancels."""
+    sizes = [250, 500, 1000, 2000, 4000]
+    seconds(250)
+
+    def once():
+        sizes.reverse()
+        return {"amount": 1, "seconds": {n: seconds(n) for n in sizes}}
+
+    return once
+
+
+if __name__ == "__main__":
+    work.serve(
+        {
+            "weights": save_captioners,
+            "features": extraction,
+            "train": fit,
+            "beam": beam,
+            "product": product,
+            "parse": parse,
+            "slope_features": grow_features,
+            "slope_train": grow_train,
+            "slope_beam": grow_beam,
+        }
+    )

@@ -1,0 +1,221 @@
+"""The same work in PyTorch on its best settings: of the variants a task tries, the fastest is used."""
+
+import sys
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+import work
+from medcap_paddle import image
+
+
+def fastest(variants: dict):
+    """The quickest of some functions, each warmed up twice; one that this machine cannot run is passed over."""
+    times = {}
+    for name, run in variants.items():
+        try:
+            run(), run()
+            begun = time.perf_counter()
+            run()
+            times[name] = time.perf_counter() - begun
+        except Exception as error:  # a compiler may be missing, an operator unsupported
+            print(f"{name}: {error}", file=sys.stderr)
+    name = min(times, key=times.get)
+    return name, variants[name]
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions and a shortcut (He et al., CVPR 2016), named as torchvision names them."""
+
+    def __init__(self, inside: int, width: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inside, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+        self.downsample = None
+        if stride > 1 or inside != 4 * width:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inside, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet101(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+        inside = 64
+        for number, (blocks, width) in enumerate(zip((3, 4, 23, 3), (64, 128, 256, 512), strict=True), 1):
+            layer = []
+            for block in range(blocks):
+                layer.append(Bottleneck(inside, width, 2 if number > 1 and not block else 1))
+                inside = 4 * width
+            setattr(self, f"layer{number}", nn.Sequential(*layer))
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
+
+
+def extraction(scratch: Path):
+    network = ResNet101().eval()
+    network.load_state_dict(load_file(scratch / "resnet101.safetensors"), strict=False)
+    paths = sorted((scratch / "pictures").glob("*.png"))
+    half = network.to(torch.bfloat16).to(memory_format=torch.channels_last)
+    example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+
+    def decode(path):
+        return torch.from_numpy(image.transform(image.read(path), work.SIZE))
+
+    def variant(run):
+        @torch.inference_mode()
+        def once():
+            ahead, waiting = iter(paths), deque()
+            with ThreadPoolExecutor(2) as pool:
+                batch, found = [], []
+                for _ in paths:
+                    while len(waiting) < 96 and (path := next(ahead, None)):
+                        waiting.append(pool.submit(decode, path))
+                    batch.append(waiting.popleft().result())
+                    if len(batch) == 32 or not waiting:
+                        pixels = torch.stack(batch).to(torch.bfloat16).to(memory_format=torch.channels_last)
+                        found.append(run(pixels).float())
+                        batch = []
+            return {"amount": len(paths), "norm": float(torch.cat(found).norm())}
+
+        return once
+
+    with torch.inference_mode():
+        frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(half, example)))
+    name, run = fastest({"eager": variant(half), "frozen": variant(frozen)})
+    return lambda: {**run(), "variant": f"bfloat16, channels last, {name}"}
+
+
+class Captioner(nn.Module):
+    """The same captioner, with the same dropout, one mask a report."""
+
+    def __init__(self, vocab: int):
+        super().__init__()
+        self.image, self.words = nn.Linear(work.D, work.H), nn.Embedding(vocab, work.H)
+        self.lstm = nn.LSTM(work.H, work.H, batch_first=True)
+        self.gate, self.context = nn.Linear(work.H, work.H), nn.Linear(work.H, work.H)
+        self.output = nn.Linear(work.H, vocab)
+        self.forget = nn.Dropout(0.1)
+
+    def drop(self, x):
+        return x * F.dropout(torch.ones_like(x[:, :1]), 0.3) if self.training else x
+
+    def see(self, features):
+        return self.image(self.forget(features)).amax(1, keepdim=True)
+
+    def write(self, memory, image):
+        return self.output(self.drop(memory + self.context(torch.sigmoid(self.gate(memory)) * image)))
+
+    def forward(self, features, tokens):
+        image = self.see(features)
+        _, state = self.lstm(image)
+        memory, _ = self.lstm(self.drop(self.words(tokens) + image), state)
+        return self.write(memory, image)
+
+
+def captioner(scratch: Path, vocab: int) -> Captioner:
+    model = Captioner(vocab)
+    values = {
+        name.replace("_l0", "") if not name.startswith("lstm") else name: value
+        for name, value in load_file(scratch / f"captioner{vocab}.safetensors").items()
+        if name not in ("mean", "deviation") and not name.startswith("lstm.0")
+    }
+    for name, value in values.items():  # Paddle keeps the weights of a linear layer the other way round
+        layer = name.split(".")[0]
+        values[name] = value.T if layer in ("image", "gate", "context", "output") and value.ndim == 2 else value
+    model.load_state_dict(values)
+    return model
+
+
+def fit(scratch: Path):
+    features, tokens = map(torch.from_numpy, work.training())
+
+    def variant(compiled: bool):
+        model = captioner(scratch, work.V)
+        model.eval()
+        with torch.no_grad():
+            logits = model(features[: work.B], tokens[: work.B, :-1])
+            agreed = float(F.cross_entropy(logits.flatten(0, 1), tokens[: work.B, 1:].flatten()))
+        model.train()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+        forward = torch.compile(model) if compiled else model
+
+        def once():
+            for start in range(0, len(tokens), work.B):
+                batch = tokens[start : start + work.B]
+                logits = forward(features[start : start + work.B], batch[:, :-1])
+                F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+                optimizer.step()
+                optimizer.zero_grad()
+            return {"amount": len(tokens) * work.T, "loss": agreed}
+
+        return once
+
+    name, run = fastest({"eager": variant(False), "compiled": variant(True)})
+    return lambda: {**run(), "variant": name}
+
+
+def beam(scratch: Path):
+    """Batched: all places of all studies in one step, as ours."""
+    model = captioner(scratch, work.WORDS).eval()
+    values = torch.from_numpy(work.studies())
+    N, S = len(values), work.BEAM
+
+    def variant(compiled: bool):
+        def step(token, h, c, image):
+            output, (h, c) = model.lstm(model.words(token)[:, None] + image, (h, c))
+            logits = model.write(output, image)[:, 0]
+            logits[:, work.EOS] = -1e9
+            return F.log_softmax(logits, -1), h, c
+
+        fast = torch.compile(step) if compiled else step
+
+        @torch.inference_mode()
+        def once():
+            image = model.see(values)
+            _, (h, c) = model.lstm(image)
+            image, h, c = (
+                image.repeat_interleave(S, 0),
+                h.repeat_interleave(S, 1),
+                c.repeat_interleave(S, 1),
+            )
+            total = torch.full([N, S], -1e9)
+            total[:, 0] = 0
+            words = torch.full([N * S, 1], work.BOS)
+            first = torch.arange(N)[:, None] * S
+            for _ in range(work.STEPS):
+                logp, h, c = fast(words[:, -1], h, c, image)
+                value, token = logp.topk(S)
+                total, best = (total[..., None] + value.view(N, S, S)).flatten(1).topk(S)
+                rows = (first + best // S).flatten()
+                token = token.view(N, S * S).gather(1, best).flatten()
+                words = torch.cat([words[rows], token[:, None]], 1)
+                h, c = h[:, rows], c[:, rows]
+            return {"amount": N, "words": words.view(N, S, -1)[:8, 0, 1:].tolist()}
+
+        return once
+
+    name, run = fastest({"eager": variant(False), "compiled": variant(True)})
+    return lambda: {**run(), "variant": name}
+
+
+if __name__ == "__main__":
+    work.serve({"features": extraction, "train": fit, "beam": beam})

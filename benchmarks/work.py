@@ -1,0 +1,41 @@
+"""What every worker computes on: the same numbers, files and sizes for ours, Paddle as installed and PyTorch."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+B, T, H, V, D = 128, 40, 512, 1151, 78  # training: studies, words, hidden and embedding size, vocabulary, features
+BATCHES = 3
+IMAGES, BEAM, STEPS, WORDS = 256, 3, 60, 1500  # beam search
+BOS, EOS = 1, 2
+SIZE = 224  # ResNet-101
+
+
+def training(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """features [N, 2, D] and tokens [N, T + 1] of BATCHES full batches without padding."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=[BATCHES * B, 2, D]).astype("float32")
+    return features, rng.integers(3, V, [BATCHES * B, T + 1])
+
+
+def studies(seed: int = 0) -> np.ndarray:
+    """features [IMAGES, 2, D] for the beam search."""
+    return np.random.default_rng(seed).normal(size=[IMAGES, 2, D]).astype("float32")
+
+
+def serve(tasks: dict) -> None:
+    """Do the task named on the command line, once to warm up and then once a line of input; each run's answer is the
+    amount of work it did, as JSON, and whatever else the task wants to say.
+    """
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries write where they like
+    run = tasks[sys.argv[1]](Path(sys.argv[2]))
+    answer = run()
+    while True:
+        print(json.dumps(answer), file=out, flush=True)
+        if not sys.stdin.readline():
+            return
+        answer = run()
