@@ -72,7 +72,7 @@ class ResNet101(nn.Module):
 def extraction(scratch: Path):
     network = ResNet101().eval()
     network.load_state_dict(load_file(scratch / "resnet101.safetensors"), strict=False)
-    paths = sorted((scratch / "pictures").glob("*.png"))
+    paths = work.pictures(scratch)
     half = network.to(torch.bfloat16).to(memory_format=torch.channels_last)
     example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=torch.bfloat16).to(memory_format=torch.channels_last)
 

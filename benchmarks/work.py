@@ -26,6 +26,11 @@ def studies(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=[IMAGES, 2, D]).astype("float32")
 
 
+def pictures(scratch: Path) -> list[str]:
+    """192 reads of 64 files."""
+    return 3 * sorted(map(str, (scratch / "pictures").glob("*.png")))
+
+
 def serve(tasks: dict) -> None:
     """Do the task named on the command line, once to warm up and then once a line of input; each run's answer is the
     amount of work it did, as JSON, and whatever else the task wants to say.

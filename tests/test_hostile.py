@@ -166,7 +166,8 @@ def test_pipes_and_devices_are_no_files(tmp_path):
 # Text that is code ----------------------------------------------------------------------------------------------------
 
 
-def test_text_of_any_script_goes_through_to_the_figures(tmp_path):
+def test_text_of_any_script_goes_through_to_the_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate.shutil, "which", lambda _: None)  # no Java machine for METEOR
     data = collection(tmp_path / "data", *(xml(f"CXR{k}", text + " Normal.") for k, text in enumerate(TEXTS)))
     reports.build(data, tmp_path / "work")
     table = files.read_table(tmp_path / "work/reports.csv", reports.REPORTS, "")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,14 @@ def test_features_are_made_again_when_an_image_or_the_result_changes(tmp_path, m
 SHORT = (MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0"))
 
 
+@pytest.fixture
+def said():
+    """What was said about the memory, every time."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lambda: [str(w.message) for w in caught if "not enough memory" in str(w.message)]
+
+
 def limited(run, most, error, tried):
     """`run`, on a machine that holds `most` rows; `tried` collects the sizes it was asked for."""
 
@@ -237,7 +246,7 @@ def limited(run, most, error, tried):
 
 
 @pytest.mark.parametrize("error", SHORT)
-def test_a_batch_too_large_for_the_memory_is_done_in_parts_and_that_is_said_once(error, recwarn):
+def test_a_batch_too_large_for_the_memory_is_done_in_parts_and_that_is_said_once(error, said):
     tried, undone = [], []
     run = resume.sparing(
         limited(lambda part, rows: rows[part], 3, error, tried), undo=lambda: undone.append(len(tried))
@@ -245,10 +254,10 @@ def test_a_batch_too_large_for_the_memory_is_done_in_parts_and_that_is_said_once
     for rows in (8, 8, 2, 5):
         assert np.concatenate(run(rows, np.arange(rows))).tolist() == list(range(rows))
     assert tried == [8, 4, *[2] * 4, *[2] * 4, 2, 2, 2, 1] and undone == [1, 2]  # and what was learnt is kept
-    assert [str(warning.message) for warning in recwarn] == ["not enough memory for a batch of 8: using smaller ones"]
+    assert said() == ["not enough memory for a batch of 8: using smaller ones"]
 
 
-def test_what_smaller_batches_do_not_mend_is_not_hidden(recwarn):
+def test_what_smaller_batches_do_not_mend_is_not_hidden(said):
     for error, rows, tries in ((MemoryError("1 row"), 8, 4), (MemoryError(), 1, 1), (RuntimeError("no kernel"), 8, 1)):
         tried = []
         with pytest.raises(type(error), match=str(error)):
@@ -269,27 +278,27 @@ def scarce(monkeypatch, module, loss, most=5, also=()):
     monkeypatch.setattr(module, loss, short)
 
 
-def test_features_in_parts_are_the_same(recwarn):
+def test_features_in_parts_are_the_same(said):
     pictures = np.random.default_rng(0).random((7, 3)).astype("float32")
     run = limited(lambda part, batch: batch[part] * 2, 3, MemoryError(), [])
     small = features._within_memory(lambda batch: run(slice(0, len(batch)), batch))
     for _ in range(3):
         np.testing.assert_array_equal(small(pictures), pictures * 2)
-    assert len(recwarn) == 1
+    assert len(said()) == 1
 
 
-def test_reports_in_parts_are_the_same(studies, tmp_path, monkeypatch, recwarn):
+def test_reports_in_parts_are_the_same(studies, tmp_path, monkeypatch, said):
     split, val, vocab = studies
     model = train.build(CONFIG, split.feature_dim, len(vocab))
     whole = generate.predict(model, vocab, val, CONFIG, batch_size=16)
     scarce(monkeypatch, generate, "token_nll")
     parts = generate.predict(model, vocab, val, CONFIG, batch_size=16, out=tmp_path / "predictions.csv")
     pd.testing.assert_frame_equal(parts, whole, rtol=1e-5)
-    assert len(recwarn) == 1
+    assert len(said()) == 1
 
 
 @pytest.mark.parametrize("loss_on_padding", [False, True])
-def test_a_step_in_parts_is_the_same_step(studies, monkeypatch, recwarn, loss_on_padding):
+def test_a_step_in_parts_is_the_same_step(studies, monkeypatch, said, loss_on_padding):
     """Without dropout. The memory also fails when a part is done already: its gradients must not count twice."""
     split, _, vocab = studies
     words = None if loss_on_padding else 123.0
@@ -304,15 +313,20 @@ def test_a_step_in_parts_is_the_same_step(studies, monkeypatch, recwarn, loss_on
     scarce(monkeypatch, train.F, "cross_entropy", most=8, also=[3])  # 16 at first, then 8 and 8
     for ours, theirs in zip(gradients(), whole, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert len(recwarn) == 1
+    assert len(said()) == 1
 
 
+<<<<<<< HEAD
 def test_training_in_parts_says_so_once(studies, tmp_path, monkeypatch, recwarn):
     scarce(monkeypatch, train.F, "cross_entropy")
+=======
+def test_training_in_parts_says_so_once(studies, tmp_path, monkeypatch, said):
+    scarce(monkeypatch, train)
+>>>>>>> w5
     monkeypatch.setattr(train, "perplexity", lambda *args: 1.0)
     _, history = fit(tmp_path, studies, patience=9)
     assert len(history) == 5 and history.train_perplexity.is_monotonic_decreasing
-    assert len([w for w in recwarn if "not enough memory" in str(w.message)]) == 1
+    assert len(said()) == 1
 
 
 # Disks, locks, interrupts ---------------------------------------------------------------------------------------------
