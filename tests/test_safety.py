@@ -316,13 +316,8 @@ def test_a_step_in_parts_is_the_same_step(studies, monkeypatch, said, loss_on_pa
     assert len(said()) == 1
 
 
-<<<<<<< HEAD
-def test_training_in_parts_says_so_once(studies, tmp_path, monkeypatch, recwarn):
-    scarce(monkeypatch, train.F, "cross_entropy")
-=======
 def test_training_in_parts_says_so_once(studies, tmp_path, monkeypatch, said):
-    scarce(monkeypatch, train)
->>>>>>> w5
+    scarce(monkeypatch, train.F, "cross_entropy")
     monkeypatch.setattr(train, "perplexity", lambda *args: 1.0)
     _, history = fit(tmp_path, studies, patience=9)
     assert len(history) == 5 and history.train_perplexity.is_monotonic_decreasing
