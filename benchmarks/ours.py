@@ -114,14 +114,15 @@ def beam(_: Path):
 
 
 def product(_: Path):
-    """The machine's rate of float32 matrix products, in GFLOP."""
-    a, b = paddle.rand([2048, 2048]), paddle.rand([2048, 2048])
+    """The rate of float32 matrix products of the size that the search is made of, in GFLOP."""
+    rows = work.IMAGES * work.BEAM
+    a, b = paddle.rand([rows, work.H]), paddle.rand([work.H, 4 * work.H])
 
     def once():
-        for _ in range(5):
+        for _ in range(200):
             c = paddle.matmul(a, b)
         c.numpy()
-        return {"amount": 5 * 2 * 2048**3 / 1e9}
+        return {"amount": 200 * 2 * rows * work.H * 4 * work.H / 1e9}
 
     return once
 
