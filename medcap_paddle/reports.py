@@ -71,7 +71,9 @@ def clean(text: str, rules: str = "r2gen") -> str:
         return " ".join(re.sub("[^a-zA-Z]", " ", text).lower().split())
     if rules != "r2gen":
         raise MedcapError(f'cleaning "{rules}" is unknown: use "r2gen" or "original"')
-    text = re.sub(r"\.{2,8}", ".", text).replace("1. ", "")  # also the end of "T11. ", as R2Gen does
+    if ".." in text:
+        text = re.sub(r"\.{2,8}", ".", text)
+    text = text.replace("1. ", "")  # also the end of "T11. ", as R2Gen does
     for mark in _ENUMERATION:
         text = text.replace(mark, ". ")
     sentences = text.strip().lower().split(". ")
