@@ -123,6 +123,13 @@ class Bench:
     def ratios(self, name: str, turns: list[list[dict]], other: int) -> None:
         self.note(name, [rate(turn[0]) / rate(turn[other]) for turn in turns])
 
+    def save(self, facts: dict, path: Path) -> None:
+        """Figures that this run has not measured anew are kept: a row may be measured alone."""
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        figures = {**kept.get("figures", {}), **self.figures}
+        variants = {**kept.get("pytorch_ran", {}), **self.variants}
+        path.write_text(json.dumps({**facts, "pytorch_ran": variants, "figures": figures}, indent=1) + "\n")
+
 
 def rate(answer: dict) -> float:
     return answer["amount"] / answer["seconds"]
@@ -251,7 +258,8 @@ def main() -> None:
     sys.path.insert(0, str(HERE.parent))
     asked = "import torch; print(torch.__version__)"
     torch = subprocess.run([arguments.torch, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
-    out = HERE / "bench.json"
+    versions = {name: version(name) for name in ("paddlepaddle", "numpy")} | {"python": platform.python_version()}
+    facts = {"machine": machine(), "versions": versions | {"torch": torch}}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), arguments.torch)
         pictures(bench.scratch)
@@ -259,10 +267,7 @@ def main() -> None:
         bench.sides("weights", "ours.py")[0].end()
         for row in arguments.only:
             ROWS[row](bench)
-    kept = json.loads(out.read_text())["figures"] if out.exists() and len(arguments.only) < len(ROWS) else {}
-    versions = {name: version(name) for name in ("paddlepaddle", "numpy")} | {"python": platform.python_version()}
-    facts = {"machine": machine(), "versions": versions | {"torch": torch}, "pytorch_ran": bench.variants}
-    out.write_text(json.dumps(facts | {"figures": kept | bench.figures}, indent=1) + "\n")
+            bench.save(facts, HERE / "bench.json")
 
 
 if __name__ == "__main__":

@@ -197,7 +197,7 @@ def grow_beam(_: Path):
         begun = time.perf_counter()
         for start in range(0, n, 64):
             values, _ = split.batch(np.arange(start, min(start + 64, n)))
-            beam_search(model, paddle.to_tensor(values), work.BOS, work.EOS, beam_size=3, max_length=40, min_length=40)
+            beam_search(model, paddle.to_tensor(values), work.BOS, work.EOS, beam_size=3, max_length=20, min_length=20)
         return time.perf_counter() - begun
 
     return growth(seconds)
