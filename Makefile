@@ -3,7 +3,7 @@
 # make encoder  train our small image encoder again
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
-# make bench    how fast it is against PyTorch and Paddle as installed (an environment of its own, 10 minutes)
+# make bench    how fast it is against PyTorch and Paddle as installed (in an environment of its own)
 #
 # DATA, WORK     the collection, and where everything is written
 # IMAGES=phantom draw the images of DATA's reports from their MeSH terms

@@ -207,7 +207,7 @@ def parse(bench: Bench) -> None:
     bench.note("parse_reports_per_s", [rate(turn[0]) for turn in bench.turns("parse", "ours.py", count=2 * TURNS)])
 
 
-def start(_: Bench) -> None:
+def start(bench: Bench) -> None:
     rooms = "dataset, train, generate"
     code = (
         "import time, warnings; warnings.simplefilter('ignore'); import paddle; a = time.perf_counter(); "
@@ -215,12 +215,12 @@ def start(_: Bench) -> None:
         f"from medcap_paddle import {rooms}; print(b - a, time.perf_counter() - b)"
     )
     runs = []
-    for _turn in range(TURNS + 1):
+    for _ in range(TURNS + 1):
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parent, check=True)
         runs.append([float(number) for number in out.stdout.split()[-2:]])
     package, all_rooms = zip(*runs[1:], strict=True)  # the first one compiles
-    _.note("import_s", list(package))
-    _.note("import_rooms_s", list(all_rooms))
+    bench.note("import_s", list(package))
+    bench.note("import_rooms_s", list(all_rooms))
 
 
 def slopes(bench: Bench) -> None:
@@ -233,8 +233,9 @@ def slopes(bench: Bench) -> None:
 
 
 def safety(bench: Bench) -> None:
-    out = subprocess.run([sys.executable, HERE / "safety.py"], capture_output=True, text=True, check=True)
-    bench.note("safety_share", [float(out.stdout.split()[-7].rstrip("%")) / 100])
+    code = "import safety; print(safety.measure()['safety_share'])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE, check=True)
+    bench.note("safety_share", [float(out.stdout.split()[-1])])
 
 
 ROWS = {
