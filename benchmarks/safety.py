@@ -97,7 +97,7 @@ def _hashable(value) -> bool:
 
 
 def pipeline(work: Path, studies: int) -> None:
-    config = Config()
+    config = Config.phantom()
     reports.build(phantom.make(work / "phantom", studies=studies, workers=1), work)
     images = files.read_table(work / "images.csv", ["image_id", "path"], "")
     features.extract(images, encoder.load("small"), work / "features.h5")

@@ -4,7 +4,7 @@ Rooms, in the order the data flows (each imports only from those before it):
 
     files  resume  ranks  config  findings  body  film  frontal  lateral  signs  lesions  devices  radiograph
     phrasing  phantom  archive  reports  image  encoder  features
-    vocab  dataset  model  train  beam_search  generate  labels  evaluate  baselines  show
+    vocab  dataset  model  train  beam_search  generate  labels  evaluate  baselines  reward  show
 
 Importing the package loads no library; it only prepares the process for Paddle, which reads these
 variables once, while it is being imported:

@@ -28,6 +28,7 @@ Protocols (what is done to references and predictions before they are compared):
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import shutil
 import subprocess
@@ -96,25 +97,43 @@ def statistics(references: list[str], predictions: list[str]) -> dict[str, np.nd
 
     pycocoevalcap's scorers without its PTB tokenizer, since the text is tokenized already.
     """
-    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
     from pycocoevalcap.rouge.rouge import Rouge
 
-    rouge, bleu, rouge_l = Rouge(), [], []
+    rouge, pairs = Rouge(), list(zip(references, predictions, strict=True))
+    return {
+        "bleu": bleu_counts(references, predictions),
+        "rouge_l": np.array([rouge.calc_score([prediction], [reference]) for reference, prediction in pairs]),
+        "cider": cider(references, predictions),
+    }
+
+
+def bleu_counts(references: list[str], predictions: list[str]) -> np.ndarray:
+    """What `bleu` is made of, per study [n, 10]."""
+    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
+
+    rows = []
     for reference, prediction in zip(references, predictions, strict=True):
         counted = cook_test(prediction, cook_refs([reference]), eff="closest")
-        bleu.append([*counted["correct"], *counted["guess"], counted["testlen"], counted["reflen"]])
-        rouge_l.append(rouge.calc_score([prediction], [reference]))
-    return {"bleu": np.array(bleu, float), "rouge_l": np.array(rouge_l), "cider": cider(references, predictions)}
+        rows.append([*counted["correct"], *counted["guess"], counted["testlen"], counted["reflen"]])
+    return np.array(rows, float)
 
 
-def cider(references: list[str], predictions: list[str]) -> np.ndarray:
+def rarity(references: list[str]) -> tuple[dict[tuple[str, ...], float], float]:
+    """log of the number of `references` over those with an n-gram, of each n-gram; and of one that none has."""
+    frequency = Counter(gram for text in references for gram in set(ngrams(text)))
+    most = math.log(len(references))
+    return {gram: most - math.log(n) for gram, n in frequency.items()}, most
+
+
+def cider(
+    references: list[str], predictions: list[str], rare: tuple[dict[tuple[str, ...], float], float] | None = None
+) -> np.ndarray:
     """CIDEr of each study [n] (Vedantam et al., CVPR 2015, as pycocoevalcap computes it, to rounding).
 
-    Ours because the library holds the n-grams of all studies at once: gigabytes for 100,000 reports.
+    `rare` is the `rarity` of n-grams in other texts than these references. Ours because the library holds the n-grams
+    of all studies at once: gigabytes for 100,000 reports.
     """
-    frequency = Counter(gram for text in references for gram in set(ngrams(text)))
-    most = np.log(len(references))
-    idf = {gram: most - np.log(n) for gram, n in frequency.items()}
+    idf, most = rare or rarity(references)
     scored = np.zeros([len(references), 4])
     for i, pair in enumerate(zip(references, predictions, strict=True)):
         theirs, ours = ({g: n * idf.get(g, most) for g, n in ngrams(text).items()} for text in pair)

@@ -40,10 +40,11 @@ class LSTMCaptioner(nn.Layer):
         dropout: float = 0.5,
         remind: bool = True,
         feature_dropout: float = 0.3,
+        feature_noise: float = 0.0,
     ):
         super().__init__()
         self.remind = remind
-        self.forget = nn.Dropout(feature_dropout)
+        self.forget, self.noise = nn.Dropout(feature_dropout), feature_noise
         self.register_buffer("mean", paddle.zeros([feature_dim]))
         self.register_buffer("deviation", paddle.ones([feature_dim]))
         self.image = nn.Linear(feature_dim, embed)
@@ -64,7 +65,10 @@ class LSTMCaptioner(nn.Layer):
     def see(self, features: paddle.Tensor) -> paddle.Tensor:
         """features [B, K, D] to one vector a study [B, E]."""
         absent = (features == 0).all(-1, keepdim=True)  # [B, K, 1]
-        views = self.image(self.forget((features - self.mean) / self.deviation))
+        views = (features - self.mean) / self.deviation
+        if self.training and self.noise:
+            views = views + self.noise * paddle.randn(views.shape)
+        views = self.image(self.forget(views))
         views = paddle.where(absent, paddle.full([], -1e9), views)
         return reduce(paddle.maximum, views.unbind(1))  # the gradient of max(1) takes ten times as long
 

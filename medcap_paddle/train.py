@@ -27,7 +27,8 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ from .files import (
     alone,
     digest,
     plain_ending,
+    read_json,
     read_sealed,
     read_tensors,
     write_sealed,
@@ -70,10 +72,14 @@ WRITING = ("beam_size", "min_length", "length_penalty", "no_repeat_ngram", "ban_
 def build(config: Config, feature_dim: int, vocab_size: int) -> LSTMCaptioner:
     """A freshly initialised captioner; the same seed gives the same weights."""
     paddle.seed(config.seed)
-    sizes = {
-        name: getattr(config, name) for name in ("embed", "hidden", "layers", "dropout", "remind", "feature_dropout")
-    }
-    return LSTMCaptioner(feature_dim, vocab_size, **sizes)
+    names = ("embed", "hidden", "layers", "dropout", "remind", "feature_dropout", "feature_noise")
+    return LSTMCaptioner(feature_dim, vocab_size, **{name: getattr(config, name) for name in names})
+
+
+def teacher_dir(run_dir: str | Path, config: Config) -> Path:
+    """The run in which teacher forcing comes to its end: <run>_teacher where a reward follows, else the run itself."""
+    run_dir = Path(run_dir)
+    return run_dir.with_name(f"{run_dir.name}_teacher") if config.reward_epochs else run_dir
 
 
 def perplexity(model, studies: Studies, batch_size: int = 64) -> float:
@@ -108,6 +114,7 @@ def fit(
     patience: int,
     seed: int = 0,
     loss_on_padding: bool = False,
+    critic=None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
     """Train until `patience` epochs bring no better validation perplexity; return the history, keep the best weights.
@@ -115,6 +122,9 @@ def fit(
     Without `val` (the original notebook's split) the last epoch is kept. `on_epoch` is called with the history so
     far: the notebook draws it. Stopped, it goes on from the last epoch and ends as if it had not been; finished, it
     does nothing while model, data and options are the same. Raises MedcapError when the loss is no longer a number.
+
+    With a `critic` (a `reward.SelfCritical`) a model that is trained already learns from reports of its own.
+    Perplexity then rises: the last epoch is kept, and history.csv has the mean reward instead of train's perplexity.
 
     On R ranks it does what one process does with R times the `batch_size`, but for the draws of the dropout; the first
     rank writes and calls `on_epoch`.
@@ -139,6 +149,7 @@ def fit(
     # one of short reports; divided by the same number, every word teaches the same, or the model learns to be brief.
     words = None if loss_on_padding else sum(len(tokens) - 1 for tokens in train.tokens) / batches
     options = [epochs, batch_size, learning_rate, schedule, clip, patience, seed, loss_on_padding]
+    options += [critic.settings] if critic else []
     data = [array for part in (train, val) if part for array in (*part.features, part.tokens)]
     inputs = digest(options, *tensors(model).values(), *data)  # the first weights tell architecture and their seed
     with (
@@ -156,6 +167,7 @@ def fit(
             set_aside(weights)
         network = paddle.DataParallel(model) if count > 1 else model
         learn = learner(network, optimizer, train.pad, words)
+        own = partial(critic, model) if critic else None
         rate.step(len(history) * batches)
         bar = tqdm(total=steps, desc="train", unit="batch", initial=len(history) * batches, disable=rank > 0)
         while len(history) < epochs and len(history) - best_epoch(history) < patience:
@@ -163,9 +175,10 @@ def fit(
             # Of dropout: an epoch is the same whether or not training was stopped, and another one on each rank.
             paddle.seed(seed * 1000 + epoch + rank * 1_000_000)
             order = np.random.default_rng([seed, epoch])
+            told = train_epoch(network, train, batch_size, order, optimizer, rate, learn, bar, own)
             row = {
                 "epoch": epoch,
-                "train_perplexity": train_epoch(network, train, batch_size, order, optimizer, rate, learn, bar),
+                **({"reward": critic.mean()} if critic else {"train_perplexity": told}),
                 "val_perplexity": perplexity(model, val) if val else math.nan,
                 "seconds": time.perf_counter() - start,
             }
@@ -177,9 +190,10 @@ def fit(
             store(checkpoint, inputs, model, optimizer, history)
             table = pd.DataFrame(history)
             write_table(run_dir / "history.csv", table)
-            for name in ("train_perplexity", "val_perplexity"):
-                log.add_scalar(name, row[name], epoch)
-            bar.set_postfix(epoch=epoch, train=f"{row['train_perplexity']:.2f}", val=f"{row['val_perplexity']:.2f}")
+            shown = {name: value for name, value in row.items() if name not in ("epoch", "seconds")}
+            for name, value in shown.items():
+                log.add_scalar(name, value, epoch)
+            bar.set_postfix(epoch=epoch, **{name: f"{value:.2f}" for name, value in shown.items()})
             if on_epoch:
                 on_epoch(table)
         bar.close()
@@ -192,8 +206,8 @@ def fit(
 
 
 def best_epoch(history: list[dict]) -> int:
-    """The epoch of the best validation perplexity; without val the last one; 0 before the first."""
-    scores = [row["val_perplexity"] for row in history]
+    """The epoch of the best validation perplexity; without val, or with a reward, the last one; 0 before the first."""
+    scores = [row["val_perplexity"] for row in history if "reward" not in row]
     return len(history) if not scores or math.isnan(scores[0]) else 1 + scores.index(min(scores))
 
 
@@ -207,12 +221,16 @@ def learner(model, optimizer, pad: int, words: float | None) -> Callable[..., li
     """
     _, count = ranks.join()
 
-    def learn(part: slice, features: np.ndarray, tokens: np.ndarray, weight: float = 1.0) -> paddle.Tensor:
+    def learn(
+        part: slice, features: np.ndarray, tokens: np.ndarray, weight: float = 1.0, advantage: np.ndarray | None = None
+    ) -> paddle.Tensor:
         weight *= (part.stop - part.start) / len(tokens)
         features, tokens = paddle.to_tensor(features[part]), paddle.to_tensor(tokens[part])
         targets = tokens[:, 1:]
         logits = model(features, tokens[:, :-1])
         nll = F.cross_entropy(logits, targets, reduction="none")
+        if advantage is not None:
+            nll = nll * paddle.to_tensor(advantage[part]).unsqueeze(1).expand_as(nll)
         loss = masked_loss(nll, targets, pad, words / count) if words else nll.mean() * weight
         loss.backward()
         mask = (targets != pad).astype("float32")
@@ -224,9 +242,9 @@ def learner(model, optimizer, pad: int, words: float | None) -> Callable[..., li
     return sparing(learn, undo=optimizer.clear_grad)
 
 
-def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, learn, bar) -> float:
+def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, learn, bar, own=None) -> float:
     """One pass over `train` in the order of a random generator, by a `learner`; its perplexity. MedcapError names a
-    batch whose loss is no number. The batches are those of all ranks.
+    batch whose loss is no number. The batches are those of all ranks; `own` adds the model's reports to them.
     """
     from paddlenlp.metrics import Perplexity
 
@@ -234,6 +252,8 @@ def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, 
     metric, sums = Perplexity(), []  # what `learn` returns for each batch: read once an epoch, not once a step
     for batch in train.batches(batch_size, order):
         share = ranks.share(batch, train.pad)
+        if own:
+            share = own(*share)
         sums.append(sum(learn(len(share[0]), *share)))
         optimizer.step()
         optimizer.clear_grad()
@@ -365,25 +385,39 @@ def other_seeds(run_dir: str | Path) -> list[str]:
     return [path.name for path in found if facts(path) == facts(run_dir)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a captioner on what notebooks 01 to 03 have written.")
+def stage(description: str) -> tuple[Path, Path, Config]:
+    """What a training command is told: the work folder, the run and its settings."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("work", nargs="?", default="work", help="the folder with reports.csv, features.h5, vocab.json")
     parser.add_argument("--run", default="lstm", help="name of the run; original: the AI Studio notebook's settings")
     parser.add_argument("--quick", action="store_true", help="a tiny model")
     parser.add_argument("--config", help="a config.json with the settings, instead")
     arguments = parser.parse_args()
-    work, run_dir = Path(arguments.work), Path(arguments.work) / "runs" / arguments.run
+    work = Path(arguments.work)
+    run_dir = work / "runs" / arguments.run
+    if arguments.config:
+        return work, run_dir, Config.load(arguments.config)
+    collection = read_json(work / "collection.json", "run 01_reports.ipynb")
+    return work, run_dir, Config.of(arguments.run, arguments.quick, collection["reports"])
+
+
+def splits(work: Path, config: Config) -> tuple[Vocab, Studies, Studies | None]:
+    """Vocabulary, train and val of a run that is to be trained."""
+    vocab = vocabulary.load(work / "vocab.json")
+    options = {"vocab": vocab, "views": config.views, "max_length": config.max_length}
+    val = dataset.load(work, "val", **options) if dataset.has(work, "val") else None
+    return vocab, dataset.load(work, "train", **options), val
+
+
+def main() -> None:
     with plain_ending():
-        config = Config.load(arguments.config) if arguments.config else Config.of(arguments.run, arguments.quick)
-        vocab = vocabulary.load(work / "vocab.json")
-        options = {"vocab": vocab, "views": config.views, "max_length": config.max_length}
-        train = dataset.load(work, "train", **options)
-        val = dataset.load(work, "val", **options) if dataset.has(work, "val") else None
-        model = build(config, train.feature_dim, len(vocab))
+        work, run_dir, config = stage("Train a captioner on what notebooks 01 to 03 have written, by teacher forcing.")
+        vocab, train, val = splits(work, config)
+        model, run_dir = build(config, train.feature_dim, len(vocab)), teacher_dir(run_dir, config)
         rank, _ = ranks.join()
         if not rank:
             _, _, attributes = feature_file.read(work / "features.h5")
-            save_run(run_dir, config, vocab, train.feature_dim, attributes)
+            save_run(run_dir, replace(config, reward_epochs=0), vocab, train.feature_dim, attributes)
         ranks.wait()
         history = fit(model, train, val, run_dir, **{name: getattr(config, name) for name in OPTIONS})
         if not rank:

@@ -1,0 +1,192 @@
+"""Laws of the reward: words are drawn as the model means them, and what is better than its like becomes likelier."""
+
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+from conftest import made_up
+
+from medcap_paddle import evaluate, generate, reward, train
+from medcap_paddle.config import Config
+
+CONFIG = Config.tiny(embed=32, hidden=32, dropout=0.0, feature_dropout=0.0, batch_size=16, max_length=30)
+CONFIG = replace(CONFIG, reward_epochs=2, reward_samples=3)
+IDS = ("bos", "eos", "pad", "unk")
+
+
+class Fixed:
+    """A decoder whose next word depends on the last one only: logits [V, V]."""
+
+    def __init__(self, logits):
+        self.logits = paddle.to_tensor(logits, "float32")
+
+    def init_state(self, features):
+        return (features,)
+
+    def step(self, token, state):
+        return self.logits[token], state
+
+
+def built(studies, config=CONFIG):
+    split, _, vocab = studies
+    return train.build(config, split.feature_dim, len(vocab))
+
+
+def draw(decoder, count, length, ids=(0, 1, 2, 3)):
+    return reward.sample(decoder, paddle.zeros([count, 1, 1]), *ids, length)
+
+
+def test_words_are_drawn_as_often_as_they_are_likely():
+    logits = np.random.default_rng(0).normal(0, 1, [8, 8])
+    paddle.seed(1)
+    words = draw(Fixed(logits), 20_000, 3)
+    allowed = [1, 4, 5, 6, 7]  # bos, pad and unk are never written
+    for last in (0, 5):
+        following = words[:, 1] if last == 0 else words[words[:, 1] == last, 2]
+        share = np.exp(logits[last, allowed]) / np.exp(logits[last, allowed]).sum()
+        found = np.array([(following == word).mean() for word in allowed])
+        assert found.sum() == 1
+        np.testing.assert_allclose(found, share, atol=4 * np.sqrt(0.25 / len(following)))
+
+
+def test_a_report_ends_with_its_end():
+    words = draw(Fixed(np.zeros([8, 8])), 500, 12)
+    assert (words[:, 0] == 0).all() and words.shape[1] == 12
+    for row in words[:, 1:]:
+        ends = np.flatnonzero(row == 1)
+        assert len(ends) <= 1
+        assert not len(ends) or (row[ends[0] + 1 :] == 2).all()
+        assert 2 not in row[: ends[0] if len(ends) else None]
+
+
+def test_the_reward_is_that_of_the_evaluation(studies):
+    split, val, vocab = studies
+    critic = reward.SelfCritical(vocab, split)
+    references = list(split.table.report)
+    predictions = list(np.random.default_rng(0).permutation(references))
+    smooth = critic.judge(references, predictions) - evaluate.cider(references, predictions)
+    assert (smooth >= 0).all() and (smooth <= reward.BLEU + 1e-6).all()
+    perfect = critic.judge(references, references)
+    np.testing.assert_allclose(perfect - evaluate.cider(references, references), reward.BLEU, atol=1e-6)
+    # n-grams are as rare as they are in train, whatever the batch
+    assert critic.judge(references[:1], predictions[:1])[0] == pytest.approx(critic.judge(references, predictions)[0])
+
+
+def test_the_advantages_of_a_study_add_up_to_nothing(studies):
+    split, _, vocab = studies
+    critic = reward.SelfCritical(vocab, split, samples=4)
+    features, tokens = split.batch(np.arange(8))
+    seen, together, _, advantage = critic(built(studies), features, tokens)
+    assert len(seen) == len(together) == len(advantage) == 5 * 8
+    assert (together[:8, : tokens.shape[1]] == tokens).all() and (advantage[:8] == np.float32(reward.TRUTH)).all()
+    np.testing.assert_allclose(advantage[8:].reshape(8, 4).sum(1), 0, atol=1e-6)
+    assert (seen[8:].reshape(8, 4, *features.shape[1:]) == features[:, None]).all()
+
+
+def test_where_all_reports_are_equally_good_nothing_is_learnt(studies, monkeypatch):
+    split, _, vocab = studies
+    monkeypatch.setattr(reward, "TRUTH", 0.0)
+    monkeypatch.setattr(reward.SelfCritical, "judge", lambda self, references, predictions: np.ones(len(references)))
+    model = built(studies)
+    before = train.tensors(model)
+    optimizer = paddle.optimizer.SGD(1.0, model.parameters())
+    learn = train.learner(model, optimizer, split.pad, 100.0)
+    batch = reward.SelfCritical(vocab, split)(model, *split.batch(np.arange(8)))
+    learn(len(batch[0]), *batch)
+    optimizer.step()
+    for name, value in train.tensors(model).items():
+        np.testing.assert_allclose(value, before[name], atol=1e-7)
+
+
+def test_the_gradient_is_that_of_the_expected_reward(monkeypatch):
+    """Of reports of a single word, all of which can be tried: d/dlogits of sum p(w) r(w) is p (r - sum p r)."""
+    split, vocab = made_up(4, seed=0)
+    critic = reward.SelfCritical(vocab, split, samples=4000, max_length=2)
+    monkeypatch.setattr(reward, "TRUTH", 0.0)
+    worth = np.random.default_rng(1).random(len(vocab))
+    monkeypatch.setattr(
+        reward.SelfCritical,
+        "judge",
+        lambda self, references, texts: np.array([worth[vocab.to_indices(t) if t else 1] for t in texts]),
+    )
+    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    features, tokens = split.batch(np.arange(1))
+    paddle.seed(3)
+    _, written, _, advantage = critic(model, features, tokens[:, :2])
+    ids = [vocab.to_indices(f"<{name}>") for name in IDS]
+    worth[ids[1]] = worth[1]  # the empty text is a report that ends at once
+    with paddle.no_grad():
+        logits = model(paddle.to_tensor(features), paddle.to_tensor(tokens[:, :1]))[0, 0].numpy()
+    logits[[ids[0], ids[2], ids[3]]] = -np.inf
+    p = np.exp(logits) / np.exp(logits).sum()
+    expected = p * (worth - (p * worth).sum())
+    drawn = written[1:, 1]
+    found = np.array([advantage[1:][drawn == word].sum() for word in range(len(vocab))]) - p * advantage[1:].sum()
+    np.testing.assert_allclose(found, expected, atol=4 * 0.5 / np.sqrt(4000))
+    assert np.corrcoef(found, expected)[0, 1] > 0.95
+
+
+def test_rewarded_the_model_writes_better_reports(studies, tmp_path):
+    split, val, vocab = studies
+    model = built(studies)
+    options = {name: getattr(CONFIG, name) for name in train.OPTIONS} | {"epochs": 12}
+    train.fit(model, split, val, tmp_path / "teacher", **options)
+    config = replace(CONFIG, reward_epochs=12, reward_rate=5e-3, reward_samples=5)
+    history = reward.fit(model, vocab, split, val, tmp_path / "run", config)
+    assert len(history) == 12 and history.reward.iloc[-1] > history.reward.iloc[0] + 0.2
+    assert train.perplexity(model, val) == pytest.approx(history.val_perplexity.iloc[-1], rel=1e-4)  # the last is kept
+
+    def score(weights):
+        train.load_weights(model, tmp_path / weights / "weights.safetensors")
+        table = generate.predict(model, vocab, val, CONFIG)
+        return evaluate.cider(list(table.reference), list(table.prediction)).mean()
+
+    assert score("run") > score("teacher")
+
+
+def test_stopped_it_ends_as_if_it_had_not_been(studies, tmp_path):
+    split, val, vocab = studies
+    results = []
+    for name, stop in (("whole", None), ("stopped", 1)):
+
+        def on_epoch(history, stop=stop):
+            if len(history) == stop:
+                raise KeyboardInterrupt
+
+        for _ in range(2 if stop else 1):
+            model = built(studies)
+            try:
+                reward.fit(model, vocab, split, val, tmp_path / name, CONFIG, on_epoch=on_epoch)
+            except KeyboardInterrupt:
+                continue
+        results.append((tmp_path / name / "weights.safetensors").read_bytes())
+    assert results[0] == results[1]
+
+
+def test_a_finished_reward_is_not_done_again_but_a_changed_one_is(studies, tmp_path, capsys):
+    split, val, vocab = studies
+    first = reward.fit(built(studies), vocab, split, val, tmp_path, CONFIG)
+    again = reward.fit(built(studies), vocab, split, val, tmp_path, CONFIG)
+    assert "nothing to do" in capsys.readouterr().out
+    assert first.reward.tolist() == pytest.approx(again.reward.tolist())
+    reward.fit(built(studies), vocab, split, val, tmp_path, replace(CONFIG, reward_samples=4))
+    assert "nothing to do" not in capsys.readouterr().out
+
+
+def test_the_commands_teach_and_then_reward(studies, tmp_path, monkeypatch, capsys):
+    """`medcap_paddle.train` makes <run>_teacher where a reward follows, `medcap_paddle.reward` the run."""
+    from pipeline import prepared
+
+    prepared(tmp_path)
+    CONFIG.save(tmp_path / "config.json")
+    command = [str(tmp_path), "--run", "mine", "--config", str(tmp_path / "config.json")]
+    monkeypatch.setattr("sys.argv", ["reward", *command])
+    with pytest.raises(SystemExit, match="mine_teacher.*run 04_train.ipynb"):
+        reward.main()
+    for module in (train, reward):
+        monkeypatch.setattr("sys.argv", ["command", *command])
+        module.main()
+    assert "reward" in capsys.readouterr().out
+    for name, epochs in (("mine_teacher", 0), ("mine", 2)):
+        assert train.load_run(tmp_path / "runs" / name)[1] == replace(CONFIG, reward_epochs=epochs)
