@@ -2,7 +2,7 @@
 
 Rooms, in the order the data flows (each imports only from those before it):
 
-    files  resume  ranks  config  findings  body  film  frontal  lateral  signs  lesions  devices  radiograph
+    files  resume  ranks  crew  config  findings  body  film  frontal  lateral  signs  lesions  devices  radiograph
     phrasing  phantom  archive  reports  image  encoder  features
     vocab  dataset  model  train  beam_search  generate  labels  evaluate  baselines  reward  show
 

@@ -31,13 +31,13 @@ class Config:
     embed: int = 512
     hidden: int = 512
     layers: int = 1
-    dropout: float = 0.5
+    dropout: float = 0.4
     feature_dropout: float = 0.3  # of the image: no finding may hang on a single number
     feature_noise: float = 0.5  # in standard deviations: nor may a study be known by its numbers
     remind: bool = True  # keep the image in sight at every word, not only before the first
     # training
     batch_size: int = 32
-    epochs: int = 16
+    epochs: int = 20
     learning_rate: float = 2e-3
     schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or "constant"
     clip: float = 5.0  # global gradient norm

@@ -24,9 +24,7 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +36,7 @@ import numpy as np
 import paddle
 
 from . import image, ranks
+from .crew import each
 from .encoder import Encoder, choose, load
 from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, read_table, require, reserve
 from .resume import Part, begin, finished, forget, parts, sparing, stamp, unchanged
@@ -98,7 +97,7 @@ def extract(
             return
         bar = tqdm(paths, "features", unit="image", initial=starts.start, disable=rank > 0)
         own = chain.from_iterable(paths[start : start + batch_size] for start in starts)
-        ready = decoded(own, encoder.image_size, ahead=3 * batch_size)
+        ready = each(decoded, ((path, encoder.image_size) for path in own), ahead=3 * batch_size)
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
             run = _within_memory(run)
@@ -161,23 +160,12 @@ def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:
     return eager(encoder)(np.stack([image.transform(image.read(path), encoder.image_size) for path in paths]))
 
 
-def decoded(paths: Iterable[str | Path], size: int, ahead: int, threads: int = 2) -> Iterator[np.ndarray | MedcapError]:
-    """The transformed images in order, or why one cannot be read; decoded by threads, at most `ahead` in memory."""
-
-    def load(path: str | Path) -> np.ndarray | MedcapError:
-        try:
-            return image.transform(image.read(path), size)
-        except MedcapError as error:
-            return error
-
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
-        for path in paths:
-            waiting.append(pool.submit(load, path))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def decoded(path: str | Path, size: int) -> np.ndarray | MedcapError:
+    """The transformed image, or why it cannot be read."""
+    try:
+        return image.transform(image.read(path), size)
+    except MedcapError as error:
+        return error
 
 
 # --- running the network ----------------------------------------------------------------------------------------------

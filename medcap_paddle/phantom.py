@@ -15,21 +15,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import re
 import shutil
 import zlib
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 
+from .crew import FEW, each
 from .files import MedcapError, alone, atomic, plain_ending, read_json, require, sweep, write_json
 from .findings import Finding, from_mesh, to_mesh
 from .phrasing import LANGUAGE, sample_findings, write_report
@@ -136,7 +133,7 @@ def write_xml(study: Study, path: Path) -> None:
 # --- collections ------------------------------------------------------------------------------------------------------
 
 
-def make(folder: str | Path, studies: int = 2400, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
+def make(folder: str | Path, studies: int = 2400, seed: int = 0, size: int = SIZE, workers: int = 0) -> Path:
     """Make a phantom collection; does nothing when the folder already holds the same one."""
     folder = Path(folder)
     about = {"reports": "phantom", "images": "phantom", "seed": seed, "studies": studies, "size": size}
@@ -156,7 +153,7 @@ def make(folder: str | Path, studies: int = 2400, seed: int = 0, size: int = SIZ
         return _finish(folder, about)
 
 
-def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SIZE, workers: int | None = None) -> Path:
+def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SIZE, workers: int = 0) -> Path:
     """Copy a real collection's reports to `folder` and draw its images from their MeSH terms."""
     from defusedxml import ElementTree as SafeTree
     from defusedxml.common import DefusedXmlException
@@ -249,8 +246,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def _draw_study(job: tuple) -> int:
-    folder, findings, images, patient, size = job
+def _draw_study(folder: Path, findings: list[Finding], images: list[tuple[str, str]], patient: int, size: int) -> int:
     seen: Counter[str] = Counter()
     for image, view in images:
         path = folder / "NLMCXR_png" / f"{image}.png"
@@ -262,25 +258,14 @@ def _draw_study(job: tuple) -> int:
     return len(images)
 
 
-def _draw_all(folder: Path, studies: list[tuple], size: int, workers: int | None) -> None:
+def _draw_all(folder: Path, studies: list[tuple], size: int, workers: int) -> None:
     """Draw every study's images, on all cores; each picture depends on its own seed only."""
     from tqdm.auto import tqdm
 
     jobs = [(folder, findings, images, patient, size) for findings, images, patient in studies]
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tqdm(total=sum(len(job[2]) for job in jobs), desc="drawing", unit="image") as bar:
-        if workers > 1 and len(jobs) > 16:
-            try:
-                # spawn: forking a process that has Paddle's threads running can hang
-                with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                    for drawn in pool.map(_draw_study, jobs, chunksize=8):
-                        bar.update(drawn)
-                return
-            except BrokenProcessPool:  # a script without a __main__ guard cannot spawn: draw here instead
-                bar.reset()
-        for job in jobs:
-            bar.update(_draw_study(job))
+        for drawn in each(_draw_study, jobs, ahead=4 * FEW, workers=workers):
+            bar.update(drawn)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ The reward is CIDEr plus twice BLEU-4 of one report (n-grams from 2 on counted o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from .beam_search import NEVER
 from .config import Config
 from .dataset import Studies, pad_tokens
 from .evaluate import bleu, bleu_counts, cider, rarity
-from .files import plain_ending
+from .files import MedcapError, plain_ending
 from .model import log_norm
 from .vocab import decode
 
@@ -43,6 +44,8 @@ class SelfCritical:
     """Adds to a batch what the model writes for it; the critic of `train.fit`."""
 
     def __init__(self, vocab: Vocab, train: Studies, samples: int = 5, max_length: int = 60):
+        if samples < 2:
+            raise MedcapError(f"reward_samples is {samples}: at least 2 are needed, each is judged against the others")
         self.vocab, self.samples, self.max_length = vocab, samples, max_length
         self.rare = rarity([decode(vocab, tokens) for tokens in train.tokens])
         self.settings = [samples, max_length, BLEU, TRUTH]
@@ -54,15 +57,14 @@ class SelfCritical:
         """
         S, B = self.samples, len(tokens)
         ids = [self.vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")]
-        model.eval()
         seen = features.repeat(S, 0)
         written = sample(model, paddle.to_tensor(seen), *ids, self.max_length).tolist()
-        model.train()
         texts, truth = ([decode(self.vocab, row) for row in rows] for rows in (written, tokens))
         reward = self.judge([text for text in truth for _ in range(S)], texts).reshape(B, S)
-        self.rewards.append(reward.mean())
+        if weight:  # else it is mere padding, see `ranks.share`
+            self.rewards.append(reward.mean())
         others = (reward.sum(1, keepdims=True) - reward) / (S - 1)
-        advantage = np.concatenate([np.full(B, TRUTH), (1 - TRUTH) / S * (reward - others).ravel()])
+        advantage = np.concatenate([np.full(B, TRUTH), bool(weight) * (1 - TRUTH) / S * (reward - others).ravel()])
         together = pad_tokens([*tokens.tolist(), *written], ids[2])
         return np.concatenate([features, seen]), together, weight, advantage.astype("float32")
 
@@ -108,11 +110,19 @@ def fit(
     config: Config,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
-    """`train.fit` with the reward, from the weights that `model` has; its history."""
+    """`train.fit` with the reward, from the weights that `model` has; its history.
+
+    Without dropout: the gradient is that of the reports that the model itself would write.
+    """
+    calm = replace(config, dropout=0.0, feature_dropout=0.0, feature_noise=0.0)
+    learner = training.build(calm, train.feature_dim, len(vocab))
+    learner.set_state_dict(model.state_dict())
     options = {name: getattr(config, name) for name in training.OPTIONS}
     options |= {"epochs": config.reward_epochs, "learning_rate": config.reward_rate}
     critic = SelfCritical(vocab, train, config.reward_samples, config.max_length)
-    return training.fit(model, train, val, run_dir, **options, critic=critic, on_epoch=on_epoch)
+    history = training.fit(learner, train, val, run_dir, **options, critic=critic, on_epoch=on_epoch)
+    model.set_state_dict(learner.state_dict())
+    return history
 
 
 def main() -> None:

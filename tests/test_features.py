@@ -115,21 +115,6 @@ def test_features_that_are_not_finite_are_never_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_decoding_stays_ahead_but_bounded(images):
-    taken = []
-
-    def watched():
-        for path in list(images.path) * 4:
-            taken.append(path)
-            yield path
-
-    ready = features.decoded(watched(), 16, ahead=5)
-    for used in range(1, 10):
-        next(ready)
-        assert len(taken) <= used + 5
-    assert sum(1 for _ in ready) == 28 - 9
-
-
 def test_memory_holds_a_batch_at_a_time(random, tmp_path):
     """Parts are read and written one by one: an iterator that is never rewound is enough."""
     parts = (

@@ -388,12 +388,6 @@ def test_redraw_takes_the_views_of_the_table_and_copes_with_what_is_no_report(tm
 BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]><a>&y;</a>'
 
 
-def test_a_script_that_cannot_spawn_draws_alone(tmp_path, monkeypatch):
-    class Broken:
-        def __init__(self, *args, **options):
-            raise phantom.BrokenProcessPool
-
-    monkeypatch.setattr(phantom, "ProcessPoolExecutor", Broken)
-    folder = phantom.make(tmp_path / "a", studies=18, seed=2, size=32, workers=2)
-    monkeypatch.undo()
-    assert content(folder) == content(phantom.make(tmp_path / "b", studies=18, seed=2, size=32, workers=1))
+def test_processes_draw_what_one_draws(tmp_path):
+    folders = [phantom.make(tmp_path / str(k), studies=40, seed=2, size=32, workers=k) for k in (1, 2)]
+    assert content(folders[0]) == content(folders[1])

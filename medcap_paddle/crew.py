@@ -1,0 +1,51 @@
+"""Processes that work beside this one: Paddle's predictor holds Python's lock while it computes, and threads wait.
+
+loky's, since a script needs no `__main__` guard for them, and they end soon after the process that started them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import TypeVar
+
+from .files import MedcapError
+
+Result = TypeVar("Result")
+FEW = 32  # jobs that are done before a process has started
+IDLE = 30  # seconds after which a process without work ends
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each(function: Callable[..., Result], jobs: Iterable[tuple], ahead: int, workers: int = 0) -> Iterator[Result]:
+    """function(*job) of each job, in their order; `ahead` of them are begun at once, and one more for each result.
+
+    By `workers` processes (0: one a core), or threads where the jobs are few.
+    """
+    from loky import get_reusable_executor
+
+    workers, jobs = workers or cores(), iter(jobs)
+    first = list(islice(jobs, FEW))
+    many = workers > 1 and len(first) == FEW
+    pool = get_reusable_executor(workers, timeout=IDLE) if many else ThreadPoolExecutor(workers)
+    begun = (pool.submit(function, *job) for job in chain(first, jobs))
+    return _results(deque(islice(begun, ahead)), begun)
+
+
+def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) -> Iterator[Result]:
+    try:
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(islice(begun, 1))
+    except BrokenProcessPool as error:
+        raise MedcapError(f"a process that helped was ended ({error}): free some memory and run this again") from error
+    finally:
+        for future in waiting:
+            future.cancel()

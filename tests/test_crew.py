@@ -1,0 +1,82 @@
+"""Laws of the crew: results in order, a bounded number begun, and no trouble from the script that started it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from medcap_paddle.crew import FEW, each
+from medcap_paddle.files import MedcapError
+
+MANY = [(number,) for number in range(3 * FEW)]
+
+
+def late(number):
+    time.sleep(0.02 if number % 7 == 0 else 0)
+    return number
+
+
+def whose(_):
+    return os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("ahead", [1, 5, 1000])
+def test_results_come_in_the_order_of_the_jobs(workers, ahead):
+    assert list(each(late, MANY, ahead, workers)) == [number for (number,) in MANY]
+    assert list(each(late, iter(MANY[:3]), ahead, workers)) == [0, 1, 2]
+    assert list(each(late, [], ahead, workers)) == []
+
+
+def test_many_jobs_are_done_beside_this_process_and_few_in_it():
+    others = set(each(whose, MANY, 9, 2))
+    assert os.getpid() not in others and len(others) <= 2
+    assert set(each(whose, MANY[: FEW - 1], 9, 2)) == set(each(whose, MANY, 9, 1)) == {os.getpid()}
+
+
+def test_no_more_is_begun_than_was_asked_for():
+    begun = []
+    results = each(begun.append, MANY, ahead=5, workers=1)
+    for used in range(1, 20):
+        next(results)
+        time.sleep(0.001)
+        assert used <= len(begun) <= used + 5
+
+
+def test_an_error_comes_at_its_place():
+    def halves(number):
+        return 1 / (number - 4)
+
+    results = each(halves, MANY[:8], ahead=8, workers=2)
+    assert [next(results) for _ in range(4)] == [1 / (number - 4) for number in range(4)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_a_worker_that_is_killed_is_told_of():
+    with pytest.raises(MedcapError, match="free some memory"):
+        list(each(os._exit, MANY, 9, 2))
+    assert list(each(late, MANY, 9, 2))[-1] == MANY[-1][0]  # and the next crew is a new one
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
+        from pathlib import Path
+        from medcap_paddle import phantom
+        print("once")
+        folder = phantom.make(Path({str(tmp_path)!r}) / "phantom", studies={FEW + 4}, size=32, workers=2)
+        print(len(list(folder.rglob("*.png"))))
+        """)
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split()
+    assert lines[0] == "once" and len(lines) == 2 and int(lines[1]) > FEW
