@@ -16,7 +16,7 @@ from typing import TypeVar
 from .files import MedcapError
 
 Result = TypeVar("Result")
-FEW = 32  # jobs that are done before a process has started
+FEW = 8  # jobs that are done before a process has started
 IDLE = 30  # seconds after which a process without work ends
 
 

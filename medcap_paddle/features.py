@@ -96,8 +96,11 @@ def extract(
         if not starts:
             return
         bar = tqdm(paths, "features", unit="image", initial=starts.start, disable=rank > 0)
-        own = chain.from_iterable(paths[start : start + batch_size] for start in starts)
-        ready = each(decoded, ((path, encoder.image_size) for path in own), ahead=3 * batch_size)
+        some = max(1, batch_size // 2)  # while the network computes, a process gets no new job: give it several images
+        jobs = [
+            paths[k : k + some] for start in starts for k in range(start, min(start + batch_size, len(paths)), some)
+        ]
+        ready = chain.from_iterable(each(decoded, ((job, encoder.image_size) for job in jobs), ahead=6))
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
             run = _within_memory(run)
@@ -160,12 +163,16 @@ def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:
     return eager(encoder)(np.stack([image.transform(image.read(path), encoder.image_size) for path in paths]))
 
 
-def decoded(path: str | Path, size: int) -> np.ndarray | MedcapError:
-    """The transformed image, or why it cannot be read."""
-    try:
-        return image.transform(image.read(path), size)
-    except MedcapError as error:
-        return error
+def decoded(paths: Sequence[str], size: int) -> list[np.ndarray | MedcapError]:
+    """The transformed images, or why one cannot be read."""
+
+    def load(path: str) -> np.ndarray | MedcapError:
+        try:
+            return image.transform(image.read(path), size)
+        except MedcapError as error:
+            return error
+
+    return [load(path) for path in paths]
 
 
 # --- running the network ----------------------------------------------------------------------------------------------

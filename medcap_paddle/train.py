@@ -27,7 +27,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -417,7 +417,7 @@ def main() -> None:
         rank, _ = ranks.join()
         if not rank:
             _, _, attributes = feature_file.read(work / "features.h5")
-            save_run(run_dir, replace(config, reward_epochs=0), vocab, train.feature_dim, attributes)
+            save_run(run_dir, config.teacher(), vocab, train.feature_dim, attributes)
         ranks.wait()
         history = fit(model, train, val, run_dir, **{name: getattr(config, name) for name in OPTIONS})
         if not rank:

@@ -9,6 +9,7 @@ from conftest import made_up
 
 from medcap_paddle import evaluate, generate, reward, train
 from medcap_paddle.config import Config
+from medcap_paddle.files import MedcapError
 
 CONFIG = Config.tiny(embed=32, hidden=32, dropout=0.0, feature_dropout=0.0, batch_size=16, max_length=30)
 CONFIG = replace(CONFIG, reward_epochs=2, reward_samples=3)
@@ -188,5 +189,18 @@ def test_the_commands_teach_and_then_reward(studies, tmp_path, monkeypatch, caps
         monkeypatch.setattr("sys.argv", ["command", *command])
         module.main()
     assert "reward" in capsys.readouterr().out
-    for name, epochs in (("mine_teacher", 0), ("mine", 2)):
-        assert train.load_run(tmp_path / "runs" / name)[1] == replace(CONFIG, reward_epochs=epochs)
+    for name, config in (("mine_teacher", CONFIG.teacher()), ("mine", CONFIG)):
+        assert train.load_run(tmp_path / "runs" / name)[1] == config
+
+
+def test_one_report_has_nothing_to_be_judged_against(studies):
+    with pytest.raises(MedcapError, match="reward_samples is 1: at least 2"):
+        reward.SelfCritical(studies[2], studies[0], samples=1)
+
+
+def test_the_padding_of_a_rank_without_studies_teaches_nothing(studies):
+    split, _, vocab = studies
+    critic = reward.SelfCritical(vocab, split)
+    features, tokens = split.batch(np.arange(1))
+    *_, weight, advantage = critic(built(studies), features, np.full_like(tokens, split.pad), 0.0)
+    assert weight == 0.0 and not advantage[1:].any() and not critic.rewards
