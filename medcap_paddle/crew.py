@@ -1,11 +1,14 @@
 """Processes that work beside this one: Paddle's predictor holds Python's lock while it computes, and threads wait.
 
-loky's, since a script needs no `__main__` guard for them, and they end soon after the process that started them.
+loky's, since a script needs no `__main__` guard for them. The functions they are given should lie in a room that does
+not import Paddle: each process enters it anew.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,7 +37,10 @@ def each(function: Callable[..., Result], jobs: Iterable[tuple], ahead: int, wor
     workers, jobs = workers or cores(), iter(jobs)
     first = list(islice(jobs, FEW))
     many = workers > 1 and len(first) == FEW
-    pool = get_reusable_executor(workers, timeout=IDLE) if many else ThreadPoolExecutor(workers)
+    if many:
+        pool = get_reusable_executor(workers, timeout=IDLE, initializer=_leave_with, initargs=(os.getpid(),))
+    else:
+        pool = ThreadPoolExecutor(workers)
     begun = (pool.submit(function, *job) for job in chain(first, jobs))
     return _results(deque(islice(begun, ahead)), begun)
 
@@ -49,3 +55,14 @@ def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) ->
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _leave_with(starter: int) -> None:
+    """End this process when the one that started it is gone: killed, that one cannot say so."""
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -62,11 +62,20 @@ class Studies:
 
 def has(work_dir: str | Path, split: str) -> bool:
     """Whether the collection has studies of that split."""
-    path = Path(work_dir) / "collection.json"
-    try:
-        return bool(read_json(path, "run 01_reports.ipynb")["studies"].get(split))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise MedcapError(f"{path} does not tell its studies ({error}): run 01_reports.ipynb") from error
+    return bool(_told(work_dir, "studies", dict).get(split))
+
+
+def reports(work_dir: str | Path) -> str:
+    """Whose reports the collection has: "real" or "phantom"."""
+    return _told(work_dir, "reports", str)
+
+
+def _told(work_dir: str | Path, what: str, kind: type):
+    path, remedy = Path(work_dir) / "collection.json", "run 01_reports.ipynb"
+    content = read_json(path, remedy)
+    if not isinstance(content, dict) or not isinstance(content.get(what), kind):
+        raise MedcapError(f"{path} does not tell its {what}: {remedy}")
+    return content[what]
 
 
 def reported_split(work_dir: str | Path) -> str:

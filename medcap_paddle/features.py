@@ -100,7 +100,7 @@ def extract(
         jobs = [
             paths[k : k + some] for start in starts for k in range(start, min(start + batch_size, len(paths)), some)
         ]
-        ready = chain.from_iterable(each(decoded, ((job, encoder.image_size) for job in jobs), ahead=6))
+        ready = chain.from_iterable(each(image.prepared, ((job, encoder.image_size) for job in jobs), ahead=6))
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
             run = _within_memory(run)
@@ -161,18 +161,6 @@ def _within_memory(run: Run) -> Run:
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> np.ndarray:
     """Features [K, D] of a few images of one's own; MedcapError on one that cannot be read."""
     return eager(encoder)(np.stack([image.transform(image.read(path), encoder.image_size) for path in paths]))
-
-
-def decoded(paths: Sequence[str], size: int) -> list[np.ndarray | MedcapError]:
-    """The transformed images, or why one cannot be read."""
-
-    def load(path: str) -> np.ndarray | MedcapError:
-        try:
-            return image.transform(image.read(path), size)
-        except MedcapError as error:
-            return error
-
-    return [load(path) for path in paths]
 
 
 # --- running the network ----------------------------------------------------------------------------------------------

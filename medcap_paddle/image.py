@@ -8,6 +8,7 @@ Encoder training, feature extraction and captioning one's own image all go throu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,15 @@ def transform(image: np.ndarray, size: int) -> np.ndarray:
     square = np.zeros((size, size), np.float32)
     square[top : top + small.shape[0], left : left + small.shape[1]] = small
     return (square - MEAN[:, None, None]) / STD[:, None, None]
+
+
+def prepared(paths: Sequence[str | Path], size: int) -> list[np.ndarray | MedcapError]:
+    """`transform` of each image, or why it cannot be read."""
+
+    def prepare(path: str | Path) -> np.ndarray | MedcapError:
+        try:
+            return transform(read(path), size)
+        except MedcapError as error:
+            return error
+
+    return [prepare(path) for path in paths]

@@ -47,7 +47,6 @@ from .files import (
     alone,
     digest,
     plain_ending,
-    read_json,
     read_sealed,
     read_tensors,
     write_sealed,
@@ -397,8 +396,7 @@ def stage(description: str) -> tuple[Path, Path, Config]:
     run_dir = work / "runs" / arguments.run
     if arguments.config:
         return work, run_dir, Config.load(arguments.config)
-    collection = read_json(work / "collection.json", "run 01_reports.ipynb")
-    return work, run_dir, Config.of(arguments.run, arguments.quick, collection["reports"])
+    return work, run_dir, Config.of(arguments.run, arguments.quick, dataset.reports(work))
 
 
 def splits(work: Path, config: Config) -> tuple[Vocab, Studies, Studies | None]:

@@ -80,3 +80,36 @@ def test_a_script_without_a_guard_runs_once(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.split()
     assert lines[0] == "once" and len(lines) == 2 and int(lines[1]) > FEW
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no kill -9")
+def test_a_killed_process_takes_its_crew_along(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys, time
+        sys.path[:0] = [{str(Path(__file__).parent.parent)!r}, {str(Path(__file__).parent)!r}]
+        import test_crew
+        crew = test_crew.each(test_crew.whose, test_crew.MANY, 9, 2)
+        print(*set(crew), flush=True)
+        time.sleep(60)
+        """)
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    helpers = [int(number) for number in process.stdout.readline().split()]
+    assert helpers and all(alive(helper) for helper in helpers)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(helper) for helper in helpers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(alive(helper) for helper in helpers)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")  # whom nobody waits for stays as a zombie
+    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")

@@ -217,7 +217,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_the_old_file(tmp_path):
         "weights.safetensors": lambda path: files.write_tensors(path, {"a": big}),
         "features.h5": lambda path: features.write(path, ids, big, {"encoder": "made up"}),
         "000000.npz": lambda path: list(resume.parts(tmp_path / "out", "inputs", lambda done: [{"a": big}])),
-        "CXR1.png": lambda path: phantom._draw_study((tmp_path, [], [("CXR1", "frontal")], 0, 256)),
+        "CXR1.png": lambda path: phantom._draw_study(tmp_path, [], [("CXR1", "frontal")], 0, 256),
     }
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     for name, write in writers.items():

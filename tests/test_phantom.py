@@ -350,7 +350,7 @@ def test_the_fingerprint_covers_every_room_that_draws_or_writes():
         for several in re.findall(r"^from \. import ([\w, ]+\w)", source, re.MULTILINE):
             names += several.split(", ")
         waiting += set(names) - needed
-    assert needed - {"files"} == set(phantom.SOURCES)
+    assert needed - {"files", "crew"} == set(phantom.SOURCES)
 
 
 def test_the_command_makes_or_redraws(tmp_path, monkeypatch):

@@ -96,19 +96,22 @@ def test_the_commands_make_a_run_that_can_be_read(work, tmp_path, monkeypatch, c
     images.to_csv(tmp_path / "images.csv", index=False)
     table = images[["study_id"]].assign(split=["train", "train", "train", "val"] * 10, report="the heart is normal .")
     table.to_csv(tmp_path / "reports.csv", index=False)
-    (tmp_path / "collection.json").write_text(json.dumps({"images": "phantom", "studies": {"train": 30, "val": 10}}))
+    (tmp_path / "collection.json").write_text(
+        json.dumps({"reports": "real", "images": "phantom", "studies": {"train": 30, "val": 10}})
+    )
     vocabulary.save(vocabulary.build(table.report, 1), tmp_path / "vocab.json")
     for main, arguments in ((features.main, ["--encoder", "random"]), (train.main, ["--run", "mine", "--quick"])):
         monkeypatch.setattr(sys, "argv", ["command", str(tmp_path), *arguments])
         main()
     assert "40 images, 0 unreadable" in capsys.readouterr().out
-    model, config, vocab, attributes = train.load_run(tmp_path / "runs/mine")
-    assert config == Config.tiny()
+    taught = tmp_path / "runs/mine_teacher"
+    model, config, vocab, attributes = train.load_run(taught)
+    assert config == Config.tiny().teacher()
     val = dataset.load(tmp_path, "val", vocab, expect=attributes)
-    best = history(tmp_path / "runs/mine").val_perplexity.min()
+    best = history(taught).val_perplexity.min()
     assert train.perplexity(model, val) == pytest.approx(best, rel=1e-4)
 
-    changed = Config.tiny(epochs=1)
+    changed = Config.tiny(epochs=1, reward_epochs=0)
     changed.save(tmp_path / "mine.json")
     monkeypatch.setattr(
         sys, "argv", ["command", str(tmp_path), "--run", "mine", "--config", str(tmp_path / "mine.json")]
