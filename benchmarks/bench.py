@@ -60,7 +60,7 @@ class Side:
 
     def __init__(self, python: str, worker: str, task: str, scratch: Path):
         environment = dict(os.environ)
-        if worker == "installed.py":  # as a user meets it
+        if worker != "ours.py":  # as a user meets it
             for name in [name for name in environment if name.startswith(("OMP_", "MKL_", "MALLOC_"))]:
                 del environment[name]
         self.name = f"{worker} {task}"

@@ -11,6 +11,8 @@ variables once, while it is being imported:
 
 - ``OMP_NUM_THREADS``: Paddle computes on one thread unless told otherwise. Processes that
   ``paddle.distributed.launch`` started share the cores of their machine.
+- ``MKL_CBWR=AUTO,STRICT``: on Intel processors the last bit of a large matrix product depends on where the memory lies
+  without it, and a training that was stopped would not end with the bytes of one that was not.
 - ``MKL_DEBUG_CPU_TYPE=5``: on AMD processors the MKL inside Paddle picks a slow path without it.
 
 What the user has set is left alone. With glibc, memory that an operator frees is kept for the next one: handing every
@@ -33,7 +35,10 @@ def _prepare_cpu() -> None:
         del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported Paddle, which sets it
     wanted = {"OMP_NUM_THREADS": str(max(cores // int(ranks or 1), 1))}
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text(errors="ignore"):
+    told = cpuinfo.read_text(errors="ignore") if cpuinfo.exists() else ""
+    if "GenuineIntel" in told:
+        wanted["MKL_CBWR"] = "AUTO,STRICT"
+    if "AuthenticAMD" in told:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
     if missing and "paddle" in sys.modules:
