@@ -30,11 +30,11 @@ def cores() -> int:
 def each(function: Callable[..., Result], jobs: Iterable[tuple], ahead: int, workers: int = 0) -> Iterator[Result]:
     """function(*job) of each job, in their order; `ahead` of them are begun at once, and one more for each result.
 
-    By `workers` processes (0: one a core), or threads where the jobs are few.
+    By `workers` processes (0: one a core, `ahead` at most), or threads where the jobs are few.
     """
     from loky import get_reusable_executor
 
-    workers, jobs = workers or cores(), iter(jobs)
+    workers, jobs = min(workers or cores(), ahead), iter(jobs)
     first = list(islice(jobs, FEW))
     many = workers > 1 and len(first) == FEW
     if many:

@@ -128,6 +128,10 @@ def fit(
 def main() -> None:
     with plain_ending():
         work, run_dir, config = training.stage("Reward a captioner that medcap_paddle.train has taught.")
+        if not config.reward_epochs:
+            raise MedcapError(
+                f"the settings of {run_dir} have no reward: set reward_epochs in a config.json (--config)"
+            )
         model, _, vocab, _ = training.load_run(training.teacher_dir(run_dir, config))
         _, train, val = training.splits(work, config)
         rank, _ = ranks.join()

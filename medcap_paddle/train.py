@@ -8,7 +8,7 @@ Writes runs/<run>/:
                          "features": attributes of the features it was trained on,
                          "made_by": versions and git commit}
     weights.safetensors  weights of the epoch with the best validation perplexity
-    history.csv          epoch, train_perplexity, val_perplexity, seconds
+    history.csv          epoch, train_perplexity (with a reward: reward), val_perplexity, seconds
     visualdl/            the same curves for VisualDL
     previous.safetensors     weights of other settings or data, set aside when training began anew
     checkpoint.safetensors   while it trains: weights, the optimizer's moments and the history after the last epoch

@@ -204,3 +204,15 @@ def test_the_padding_of_a_rank_without_studies_teaches_nothing(studies):
     features, tokens = split.batch(np.arange(1))
     *_, weight, advantage = critic(built(studies), features, np.full_like(tokens, split.pad), 0.0)
     assert weight == 0.0 and not advantage[1:].any() and not critic.rewards
+
+
+def test_a_run_without_a_reward_is_left_as_it_is(tmp_path, monkeypatch):
+    CONFIG.teacher().save(tmp_path / "config.json")
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    weights = tmp_path / "runs/mine/weights.safetensors"
+    weights.write_text("trained")
+    arguments = ["reward", str(tmp_path), "--run", "mine", "--config", str(tmp_path / "config.json")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit, match="no reward: set reward_epochs"):
+        reward.main()
+    assert weights.read_text() == "trained"
