@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medcap_paddle import evaluate
@@ -70,7 +70,7 @@ def test_figures_are_pycocoevalcaps_and_within_their_bounds(pairs):
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), min_size=1, max_size=4))
 def test_any_text_has_figures_that_are_numbers(pairs):
     table_ = table(*zip(*pairs, strict=True))
-    assume(all(evaluate.clean(text) and evaluate.clean(text, "original") for text in table_.reference))
+    table_["reference"] = "heart " + table_.reference  # an empty one is refused
     for entry in one(table_, number=20).values():
         assert np.isfinite([entry["value"], entry["low"], entry["high"]]).all()
 
