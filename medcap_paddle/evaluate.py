@@ -36,6 +36,7 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,12 +189,12 @@ def meteor(references: list[str], predictions: list[str]) -> tuple[np.ndarray | 
 
 
 def per_study(
-    table: pd.DataFrame, protocol: str, vocab: Container[str] | None, reference_labels: np.ndarray
+    table: pd.DataFrame, pair: tuple[list, list], protocol: str, reference_labels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """All numbers per study that figures are made of, but METEOR."""
+    """All numbers per study that figures are made of, but METEOR; `pair` is what `prepare` made of the table."""
     if protocol == "original":
-        return {"sentence_bleu": sentence_bleu(*prepare(table, protocol))}
-    stats = statistics(*prepare(table, protocol, vocab))
+        return {"sentence_bleu": sentence_bleu(*pair)}
+    stats = statistics(*pair)
     stats["sentence_bleu"] = sentence_bleu(*prepare(table, "original"))
     stats["clinical"] = np.stack(counts(reference_labels, label(table.prediction)), 1)  # [n, 3, 14]
     if {"nll", "words"} <= set(table.columns):
@@ -235,13 +236,16 @@ def figures(stats: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.n
 def degeneration(references: list[str], predictions: list[str]) -> dict[str, float]:
     """Signs of a model that writes the same for everybody, or itself again."""
     lengths, true_lengths = ([len(text.split()) for text in texts] for texts in (predictions, references))
-    grams = [[gram for gram, n in ngrams(text).items() for _ in range(n) if len(gram) == 3] for text in predictions]
+    repeated = trigrams = 0
+    for words in map(str.split, predictions):
+        found = list(zip(words, words[1:], words[2:], strict=False))
+        repeated, trigrams = repeated + len(found) - len(set(found)), trigrams + len(found)
     return {
         "different_reports": len(set(predictions)),
         "different_share": len(set(predictions)) / len(predictions),
         "most_frequent_share": max(Counter(predictions).values()) / len(predictions),
         "length_ratio": sum(lengths) / sum(true_lengths),
-        "repeated_trigrams": 1 - sum(len(set(g)) for g in grams) / max(sum(map(len, grams)), 1),
+        "repeated_trigrams": repeated / max(trigrams, 1),
         "words_used": len({word for text in predictions for word in text.split()}),
         "words_in_references": len({word for text in references for word in text.split()}),
     }
@@ -250,7 +254,7 @@ def degeneration(references: list[str], predictions: list[str]) -> dict[str, flo
 def resamples(studies: int, number: int, seed: int = 0) -> Iterator[np.ndarray]:
     """`number` bootstrap weightings [r, studies] in blocks of bounded memory; the same for every run of a table."""
     rng = np.random.default_rng(seed)
-    block = max(1, 10_000_000 // studies)
+    block = max(1, 2_000_000 // studies)
     for start in range(0, number, block):
         size = min(block, number - start)
         drawn = rng.integers(0, studies, [size, studies]) + studies * np.arange(size)[:, None]
@@ -296,10 +300,10 @@ def evaluate(
     if train:
         seen = np.array([clean(text) in train for text in references.reference])
         strata |= {"seen in train": seen, "novel": ~seen}
-    all_stats = {name: per_study(table, protocol, vocab, truth) for name, table in tables.items()}
+    pairs = {name: prepare(table, protocol, vocab) for name, table in tables.items()}
+    all_stats = {name: per_study(table, pairs[name], protocol, truth) for name, table in tables.items()}
     if protocol != "original":  # one Java machine for all runs
-        pairs = [prepare(table, protocol, vocab) for table in tables.values()]
-        scored, _ = meteor(*(sum(side, []) for side in zip(*pairs, strict=True)))
+        scored, _ = meteor(*(list(chain(*side)) for side in zip(*pairs.values(), strict=True)))
         for stats, part in zip(
             all_stats.values(), [] if scored is None else np.split(scored, len(tables)), strict=False
         ):
@@ -311,7 +315,7 @@ def evaluate(
         for figure, entry in values.items():
             entry["protocol"] = "original" if figure == "sentence_bleu" else protocol
         if protocol != "original":
-            plain = degeneration(*prepare(table, protocol, vocab))
+            plain = degeneration(*pairs[name])
             values |= {k: {"value": v, "low": v, "high": v, "protocol": protocol} for k, v in plain.items()}
         out[name] = {"split": split, "protocol": protocol, "studies": len(table), "figures": values}
         out[name]["strata"] = {

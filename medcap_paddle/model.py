@@ -53,9 +53,9 @@ class LSTMCaptioner(nn.Layer):
         self.lstm = nn.LSTM(embed, hidden, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = dropout
         if remind:
-            self.gate = nn.Linear(hidden, embed)
-            self.context = nn.Linear(embed, hidden)
-        self.output = nn.Linear(hidden, vocab_size)
+            self.gate = Linear(hidden, embed)
+            self.context = Linear(embed, hidden)
+        self.output = Linear(hidden, vocab_size)
 
     def standardise(self, features: np.ndarray) -> None:
         """Take mean and deviation from train features [N, D]: a rare finding must be as loud as a common one."""
@@ -108,6 +108,17 @@ class LSTMCaptioner(nn.Layer):
         *memory, image = state
         outputs, memory = self.lstm(self.read(token, image).unsqueeze(1), _swap(memory))
         return self.write(outputs.squeeze(1), image), (*_swap(memory), image)
+
+
+class Linear(nn.Linear):
+    """nn.Linear whose bias enters as a matrix product: on a CPU, Paddle sums its gradient over the rows so slowly that
+    it costs as much as the gradient of the weights.
+    """
+
+    def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
+        flat = rows.reshape([-1, rows.shape[-1]])
+        bias = paddle.matmul(paddle.ones([flat.shape[0], 1]), self.bias.unsqueeze(0))
+        return (paddle.matmul(flat, self.weight) + bias).reshape([*rows.shape[:-1], -1])
 
 
 def _swap(memory) -> tuple[paddle.Tensor, ...]:

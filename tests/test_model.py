@@ -4,7 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
-from medcap_paddle.model import LSTMCaptioner, masked_loss, token_nll
+from medcap_paddle.model import Linear, LSTMCaptioner, masked_loss, token_nll
 
 
 @pytest.fixture(params=[1, 2], ids=["1 layer", "2 layers"])
@@ -72,6 +72,18 @@ def test_token_nll_goes_on_where_cross_entropy_stops():
     logits = paddle.to_tensor([[[500.0, 0.0, -500.0]]])
     for target, expected in enumerate([0.0, 500.0, 1000.0]):
         assert token_nll(logits, paddle.to_tensor([[target]])).item() == expected
+
+
+def test_a_linear_layer_is_paddles():
+    own, paddles = Linear(5, 3), paddle.nn.Linear(5, 3)
+    own.bias.set_value(paddle.rand([3]))
+    paddles.set_state_dict(own.state_dict())
+    rows = paddle.rand([2, 4, 5])
+    for layer in (own, paddles):
+        (layer(rows) ** 2).sum().backward()
+    np.testing.assert_allclose(own(rows).numpy(), paddles(rows).numpy(), rtol=1e-5)
+    for ours, theirs in zip(own.parameters(), paddles.parameters(), strict=True):
+        np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-5)
 
 
 def test_dropout_leaves_out_the_same_numbers_at_every_word(model):
