@@ -3,9 +3,12 @@
 Teacher forcing asks for the next word after the true ones; what is wanted is a report after the model's own words.
 Self-critical sequence training (Rennie et al., CVPR 2017) asks for that: the gradient of the expected reward, with the
 mean of the other reports written for the same study as the baseline (Luo 2020, arXiv 2003.09971). A part of the loss
-stays teacher forcing, or the language would drift (Paulus et al., ICLR 2018, section 3.3).
+stays teacher forcing, or the language would drift (Paulus et al., ICLR 2018, section 3.3). The weights that are kept
+lie between the teacher's and the rewarded: there, most of the reward is had for little of the perplexity (Wortsman et
+al., CVPR 2022, section 3).
 
-The reward is CIDEr plus twice BLEU-4 of one report (n-grams from 2 on counted once more: Lin and Och, COLING 2004).
+The reward is CIDEr plus three times BLEU-4 of one report, n-grams from 2 on counted once more (Lin and Och, COLING
+2004).
 
     python -m medcap_paddle.reward WORK --run lstm    goes on from the run lstm_teacher, which medcap_paddle.train made
 """
@@ -35,20 +38,23 @@ if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
-BLEU = 2.0  # of BLEU-4 in the reward
-TRUTH = 0.05  # share of teacher forcing in the loss
+BLEU = 3.0  # of BLEU-4 in the reward
+TRUTH = 0.1  # share of teacher forcing in the loss
+KEPT = 2 / 3  # of the way from the teacher's weights to the rewarded
 SMOOTH = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 0])
 
 
 class SelfCritical:
-    """Adds to a batch what the model writes for it; the critic of `train.fit`."""
+    """Adds to a batch what the model writes for it; the critic of `train.fit`. `teacher` holds the first weights."""
 
-    def __init__(self, vocab: Vocab, train: Studies, samples: int = 5, max_length: int = 60):
+    def __init__(
+        self, vocab: Vocab, train: Studies, teacher: dict[str, np.ndarray], samples: int = 5, max_length: int = 60
+    ):
         if samples < 2:
             raise MedcapError(f"reward_samples is {samples}: at least 2 are needed, each is judged against the others")
-        self.vocab, self.samples, self.max_length = vocab, samples, max_length
+        self.vocab, self.teacher, self.samples, self.max_length = vocab, teacher, samples, max_length
         self.rare = rarity([decode(vocab, tokens) for tokens in train.tokens])
-        self.settings = [samples, max_length, BLEU, TRUTH]
+        self.settings = [samples, max_length, BLEU, TRUTH, KEPT]
         self.rewards: list[float] = []
 
     def __call__(self, model, features: np.ndarray, tokens: np.ndarray, weight: float = 1.0):
@@ -72,6 +78,10 @@ class SelfCritical:
         """The reward of each prediction [n]."""
         smooth = bleu(bleu_counts(references, predictions) + SMOOTH)[:, 3]
         return cider(references, predictions, self.rare) + BLEU * smooth
+
+    def keep(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The weights of the run, from those that the training has come to."""
+        return {name: start + np.float32(KEPT) * (weights[name] - start) for name, start in self.teacher.items()}
 
     def mean(self) -> float:
         """The mean reward since this was last asked, over all ranks."""
@@ -119,7 +129,7 @@ def fit(
     learner.set_state_dict(model.state_dict())
     options = {name: getattr(config, name) for name in training.OPTIONS}
     options |= {"epochs": config.reward_epochs, "learning_rate": config.reward_rate}
-    critic = SelfCritical(vocab, train, config.reward_samples, config.max_length)
+    critic = SelfCritical(vocab, train, training.tensors(model), config.reward_samples, config.max_length)
     history = training.fit(learner, train, val, run_dir, **options, critic=critic, on_epoch=on_epoch)
     model.set_state_dict(learner.state_dict())
     return history

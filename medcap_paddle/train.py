@@ -123,7 +123,8 @@ def fit(
     does nothing while model, data and options are the same. Raises MedcapError when the loss is no longer a number.
 
     With a `critic` (a `reward.SelfCritical`) a model that is trained already learns from reports of its own.
-    Perplexity then rises: the last epoch is kept, and history.csv has the mean reward instead of train's perplexity.
+    Perplexity then rises: of the last epoch is kept what `critic.keep` makes of it, and history.csv has the mean reward
+    instead of train's perplexity.
 
     On R ranks it does what one process does with R times the `batch_size`, but for the draws of the dropout; the first
     rank writes and calls `on_epoch`.
@@ -185,7 +186,7 @@ def fit(
             if rank:
                 continue
             if best_epoch(history) == epoch:
-                save_weights(model, weights)
+                write_tensors(weights, critic.keep(tensors(model)) if critic else tensors(model))
             store(checkpoint, inputs, model, optimizer, history)
             table = pd.DataFrame(history)
             write_table(run_dir / "history.csv", table)

@@ -63,7 +63,7 @@ def test_a_report_ends_with_its_end():
 
 def test_the_reward_is_that_of_the_evaluation(studies):
     split, val, vocab = studies
-    critic = reward.SelfCritical(vocab, split)
+    critic = reward.SelfCritical(vocab, split, {})
     references = list(split.table.report)
     predictions = list(np.random.default_rng(0).permutation(references))
     smooth = critic.judge(references, predictions) - evaluate.cider(references, predictions)
@@ -76,7 +76,7 @@ def test_the_reward_is_that_of_the_evaluation(studies):
 
 def test_the_advantages_of_a_study_add_up_to_nothing(studies):
     split, _, vocab = studies
-    critic = reward.SelfCritical(vocab, split, samples=4)
+    critic = reward.SelfCritical(vocab, split, {}, samples=4)
     features, tokens = split.batch(np.arange(8))
     seen, together, _, advantage = critic(built(studies), features, tokens)
     assert len(seen) == len(together) == len(advantage) == 5 * 8
@@ -93,7 +93,7 @@ def test_where_all_reports_are_equally_good_nothing_is_learnt(studies, monkeypat
     before = train.tensors(model)
     optimizer = paddle.optimizer.SGD(1.0, model.parameters())
     learn = train.learner(model, optimizer, split.pad, 100.0)
-    batch = reward.SelfCritical(vocab, split)(model, *split.batch(np.arange(8)))
+    batch = reward.SelfCritical(vocab, split, {})(model, *split.batch(np.arange(8)))
     learn(len(batch[0]), *batch)
     optimizer.step()
     for name, value in train.tensors(model).items():
@@ -103,7 +103,7 @@ def test_where_all_reports_are_equally_good_nothing_is_learnt(studies, monkeypat
 def test_the_gradient_is_that_of_the_expected_reward(monkeypatch):
     """Of reports of a single word, all of which can be tried: d/dlogits of sum p(w) r(w) is p (r - sum p r)."""
     split, vocab = made_up(4, seed=0)
-    critic = reward.SelfCritical(vocab, split, samples=4000, max_length=2)
+    critic = reward.SelfCritical(vocab, split, {}, samples=4000, max_length=2)
     monkeypatch.setattr(reward, "TRUTH", 0.0)
     worth = np.random.default_rng(1).random(len(vocab))
     monkeypatch.setattr(
@@ -136,7 +136,6 @@ def test_rewarded_the_model_writes_better_reports(studies, tmp_path):
     config = replace(CONFIG, reward_epochs=12, reward_rate=5e-3, reward_samples=5)
     history = reward.fit(model, vocab, split, val, tmp_path / "run", config)
     assert len(history) == 12 and history.reward.iloc[-1] > history.reward.iloc[0] + 0.2
-    assert train.perplexity(model, val) == pytest.approx(history.val_perplexity.iloc[-1], rel=1e-4)  # the last is kept
 
     def score(weights):
         train.load_weights(model, tmp_path / weights / "weights.safetensors")
@@ -144,6 +143,21 @@ def test_rewarded_the_model_writes_better_reports(studies, tmp_path):
         return evaluate.cider(list(table.reference), list(table.prediction)).mean()
 
     assert score("run") > score("teacher")
+
+
+def test_what_is_kept_lies_between_the_teacher_and_the_last_epoch(studies, tmp_path, monkeypatch):
+    split, val, vocab = studies
+    last = {}
+    for share in (0.0, 0.25, 1.0):
+        monkeypatch.setattr(reward, "KEPT", share)
+        model = built(studies)
+        teacher = train.tensors(model)
+        history = reward.fit(model, vocab, split, val, tmp_path / str(share), CONFIG)
+        last[share] = train.tensors(model)
+    assert train.perplexity(model, val) == pytest.approx(history.val_perplexity.iloc[-1], rel=1e-4)
+    for name, start in teacher.items():
+        assert (last[0.0][name] == start).all()
+        np.testing.assert_allclose(last[0.25][name], 0.75 * start + 0.25 * last[1.0][name], atol=1e-6)
 
 
 def test_stopped_it_ends_as_if_it_had_not_been(studies, tmp_path):
@@ -195,12 +209,12 @@ def test_the_commands_teach_and_then_reward(studies, tmp_path, monkeypatch, caps
 
 def test_one_report_has_nothing_to_be_judged_against(studies):
     with pytest.raises(MedcapError, match="reward_samples is 1: at least 2"):
-        reward.SelfCritical(studies[2], studies[0], samples=1)
+        reward.SelfCritical(studies[2], studies[0], {}, samples=1)
 
 
 def test_the_padding_of_a_rank_without_studies_teaches_nothing(studies):
     split, _, vocab = studies
-    critic = reward.SelfCritical(vocab, split)
+    critic = reward.SelfCritical(vocab, split, {})
     features, tokens = split.batch(np.arange(1))
     *_, weight, advantage = critic(built(studies), features, np.full_like(tokens, split.pad), 0.0)
     assert weight == 0.0 and not advantage[1:].any() and not critic.rewards
