@@ -75,6 +75,14 @@ def test_a_late_import_is_warned_about():
     assert "import medcap_paddle first" in done.stderr
 
 
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *ROOT.glob("benchmarks/ours.py")], ids=lambda p: p.stem)
+def test_paddle_is_imported_last(path):
+    """Imported before medcap_paddle it computes on one thread: no figure is wrong then, and everything is slow."""
+    code = "\n".join(map(source, cells(path, "code"))) if path.suffix == ".ipynb" else path.read_text()
+    imports = re.findall(r"^(?:import|from) (medcap_paddle|paddle(?!\w))", code, re.MULTILINE)
+    assert imports[0] == "medcap_paddle"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebooks_are_stored_clean(path):
     content = json.loads(path.read_text())
