@@ -285,23 +285,21 @@ def test_resamples_need_bounded_memory_and_are_the_same_in_blocks():
 
 
 def test_a_hundred_thousand_rows_need_little_more_memory_than_two_thousand(tmp_path):
-    """The whole command, in a process of its own; without java, which has a memory of its own."""
+    """In a process of its own, whose peak is its own; without java, which has a memory of its own."""
     code = """if True:
         import resource, sys
         from medcap_paddle import evaluate
         evaluate.shutil.which = lambda _: None
-        evaluate.main(sys.argv[1:])
+        evaluate.evaluate({"run": evaluate.read_predictions(sys.argv[1])}, number=100)
         print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
-    peaks = []
+    peaks, short, rng = [], texts(200, 1, (3, 5)), np.random.default_rng(0)
     for rows in (2_000, 100_000):
         path = tmp_path / f"{rows}.csv"
-        short = texts(200, 1, (3, 5))
-        rng = np.random.default_rng(0)
         table(*rng.choice(short, [2, rows]).tolist()).to_csv(path, index=False)
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert peaks[1] < peaks[0] + 400  # MB, 4 kB a row: the rows themselves, and blocks of resamples of fixed size
+    assert peaks[1] < peaks[0] + 400  # MB: 4 kB a row, which holds its texts; the blocks of resamples are of one size
 
 
 def test_the_command_prints_one_table(tmp_path, capsys):
