@@ -75,7 +75,7 @@ def test_a_late_import_is_warned_about():
     assert "import medcap_paddle first" in done.stderr
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, *ROOT.glob("benchmarks/ours.py")], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "benchmarks/ours.py"], ids=lambda p: p.stem)
 def test_paddle_is_imported_last(path):
     """Imported before medcap_paddle it computes on one thread: no figure is wrong then, and everything is slow."""
     code = "\n".join(map(source, cells(path, "code"))) if path.suffix == ".ipynb" else path.read_text()
