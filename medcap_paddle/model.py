@@ -138,7 +138,7 @@ def token_nll(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
 def log_norm(logits: paddle.Tensor) -> paddle.Tensor:
     """log sum exp of [..., V]: on a CPU in a quarter of the time of paddle.logsumexp, a tenth of F.log_softmax's."""
     largest = logits.max(-1, keepdim=True)
-    return (logits - largest).exp().sum(-1).log() + largest.squeeze(-1)
+    return (logits - largest).exp_().sum(-1).log() + largest.squeeze(-1)
 
 
 def masked_loss(nll: paddle.Tensor, targets: paddle.Tensor, pad: int, words: float | None = None) -> paddle.Tensor:
