@@ -99,6 +99,8 @@ def areas(auc: dict[str, float]) -> Figure:
 
 def curves(history: pd.DataFrame | None = None) -> Figure:
     """Perplexity of each epoch on train and val, the best epoch marked."""
+    from matplotlib.ticker import LogLocator
+
     figure, [[ax]] = _axes(7, 3)
     ax.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     if history is None:
@@ -110,6 +112,7 @@ def curves(history: pd.DataFrame | None = None) -> Figure:
         best = history.loc[history.val_perplexity.idxmin()]
         label = f"best: {best.val_perplexity:.2f}, epoch {best.epoch:.0f}"
         ax.plot(best.epoch, best.val_perplexity, "o", ms=9, mfc="none", color="black", label=label)
+    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter("{x:g}")
     ax.legend(frameon=False)
@@ -151,7 +154,7 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
     return figure
 
 
-NAMES = {"cider": "CIDEr", "bleu4": "BLEU-4", "clinical_macro_f1": "clinical F1 (13 observations, macro)"}
+NAMES = {"cider": "CIDEr", "bleu4": "BLEU-4", "clinical_macro_f1": "clinical F1 (of 13)"}
 
 
 def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Figure:
@@ -166,6 +169,7 @@ def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Fi
             ax.annotate(f"{entry['value']:.3f}", (entry["value"], y), (0, 5), textcoords="offset points", ha="center")
         ax.set_yticks(range(len(runs)), runs if ax is axes[0] else [])
         ax.set(xlabel=f"{NAMES.get(name, name)}, 95% interval", ylim=(-0.5, len(runs) - 0.2))
+        ax.margins(x=0.12)
         ax.grid(axis="x", alpha=0.3)
     return figure
 
