@@ -12,9 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from .dataset import Studies
-from .evaluate import bleu, ngrams
-
-SIGMA = 6.0  # width of CIDEr's length penalty
+from .evaluate import SIGMA, bleu, ngrams
 
 
 class ConstantScorer:

@@ -54,14 +54,20 @@ if TYPE_CHECKING:
 PROTOCOLS = ("r2gen", "full", "original")
 MAX_WORDS = 59  # R2Gen's 60 ids less the begin token
 RESAMPLES = 2000
+SIGMA = 6.0  # width of CIDEr's length penalty
 METEOR_SECONDS = 120
+METEOR_COUNTS = 23
 
 
 # Input ----------------------------------------------------------------------------------------------------------------
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """A table with a row per study; MedcapError on missing columns, no rows, or empty or repeated study ids."""
+    """A table with a row per study; MedcapError on missing columns, no rows, empty or repeated study ids, or an nll
+    (-log p of a reference) or number of words that is none.
+    """
+    import pandas as pd
+
     remedy = "write columns study_id, reference, prediction with a row per study (05_generate.ipynb does)"
     table = read_table(path, ["study_id", "reference", "prediction"], remedy)
     if table.empty:
@@ -71,6 +77,11 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     repeated = table.study_id[table.study_id.duplicated()]
     if len(repeated):
         raise MedcapError(f"{path} has {repeated.iloc[0]} more than once: {remedy}")
+    for name in {"nll", "words"} & set(table.columns):
+        number = pd.to_numeric(table[name], errors="coerce")
+        wrong = table.study_id[~np.isfinite(number) | (number < (name == "words"))]
+        if len(wrong):
+            raise MedcapError(f"{path} has no usable {name} for {wrong.iloc[0]}: mend it or leave the column out")
     return table
 
 
@@ -78,16 +89,22 @@ def prepare(table: pd.DataFrame, protocol: str = "r2gen", vocab: Container[str] 
     """References and predictions as the protocol compares them; without `vocab` no word becomes <unk>."""
     if protocol not in PROTOCOLS:
         raise MedcapError(f"protocol is {protocol!r}: use one of {', '.join(PROTOCOLS)}")
-    rules = "original" if protocol == "original" else "r2gen"
-    references, predictions = ([clean(text, rules).split() for text in table[n]] for n in ("reference", "prediction"))
+    references, predictions = _words(table, "original" if protocol == "original" else "r2gen")
     empty = [study for study, words in zip(table.study_id, references, strict=True) if not words]
     if empty:
         raise MedcapError(f"the reference of {empty[0]} is empty after cleaning: leave that study out")
     if protocol == "r2gen":
         references, predictions = ([words[:MAX_WORDS] for words in texts] for texts in (references, predictions))
-        if vocab is not None:
-            references = [[word if word in vocab else "<unk>" for word in words] for words in references]
+        if vocab is not None:  # it need not have the full stop, which cleaning adds
+            references = [[word if word in vocab or word == "." else "<unk>" for word in words] for words in references]
+            predictions = [["<unk>" if word == "unk" else word for word in words] for words in predictions]
     return [" ".join(words) for words in references], [" ".join(words) for words in predictions]
+
+
+def _words(table: pd.DataFrame, rules: str) -> tuple[list[list[str]], list[list[str]]]:
+    """The cleaned words of references and predictions."""
+    references, predictions = ([clean(text, rules).split() for text in table[n]] for n in ("reference", "prediction"))
+    return references, predictions
 
 
 # Per study ------------------------------------------------------------------------------------------------------------
@@ -146,9 +163,9 @@ def cider(
             for gram, weight in vector.items():
                 row[len(gram) - 1] += weight**2
         norm = np.sqrt(norms.prod(0))
-        # the library measures length in bigrams; sigma is 6
+        # the library measures length in bigrams
         reference, prediction = (max(len(text.split()) - 1, 0) for text in pair)
-        penalty = np.exp(-((prediction - reference) ** 2) / 72)
+        penalty = np.exp(-((prediction - reference) ** 2) / (2 * SIGMA**2))
         scored[i] = np.divide(product, norm, out=np.zeros(4), where=norm > 0) * penalty
     return 10 * scored.mean(1)
 
@@ -159,17 +176,17 @@ def ngrams(text: str) -> Counter:
     return Counter(tuple(words[i : i + n]) for n in range(1, 5) for i in range(len(words) - n + 1))
 
 
-def sentence_bleu(references: list[str], predictions: list[str]) -> np.ndarray:
-    """nltk's BLEU-4 of each study [n], unsmoothed: 0 wherever no 4-gram matches."""
+def sentence_bleu(references: list[list[str]], predictions: list[list[str]]) -> np.ndarray:
+    """nltk's BLEU-4 of each study [n] from its words, unsmoothed: 0 wherever no 4-gram matches."""
     from nltk.translate.bleu_score import sentence_bleu
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nltk warns of every such 0
-        return np.array([sentence_bleu([r.split()], p.split()) for r, p in zip(references, predictions, strict=True)])
+        return np.array([sentence_bleu([r], p) for r, p in zip(references, predictions, strict=True)])
 
 
 def meteor(references: list[str], predictions: list[str]) -> tuple[np.ndarray | None, str]:
-    """METEOR 1.5 of each study [n], or None and the reason: it needs java, and is given two minutes."""
+    """What `meteor_score` is made of, per study [n, 23], or None and the reason: METEOR needs java and two minutes."""
     from pycocoevalcap.meteor import meteor as library
 
     if not shutil.which("java"):
@@ -179,23 +196,28 @@ def meteor(references: list[str], predictions: list[str]) -> tuple[np.ndarray | 
         files = [Path(folder) / name for name in ("predictions", "references")]
         for file, texts in zip(files, (predictions, references), strict=True):
             file.write_text("\n".join(texts) + "\n", encoding="utf-8")
-        command = ["java", "-Xmx2G", "-jar", str(jar), *map(str, files), "-l", "en", "-norm"]
+        command = ["java", "-Xmx2G", "-jar", str(jar), *map(str, files), "-l", "en", "-norm", "-ssOut"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=METEOR_SECONDS, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             return None, f"METEOR failed ({type(error).__name__})"
-    scored = np.array(re.findall(r"^Segment \d+ score:\s*(\S+)", done.stdout, re.MULTILINE), float)
-    return (scored, "") if len(scored) == len(references) else (None, "METEOR gave no score for some studies")
+    counted = [line.split() for line in done.stdout.splitlines()]
+    if len(counted) != len(references) or any(len(row) != METEOR_COUNTS for row in counted):
+        return None, "METEOR gave no counts for some studies"
+    counted = np.array(counted, float)
+    whole = (counted[:, 20] == 1) & (counted[:, 21:] == counted[:, :2]).all(1)
+    counted[whole, 20] = 0  # the jar counts no chunk where prediction and reference agree in every word
+    return counted, ""
 
 
 def per_study(
     table: pd.DataFrame, pair: tuple[list, list], protocol: str, reference_labels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """All numbers per study that figures are made of, but METEOR; `pair` is what `prepare` made of the table."""
+    record = {"sentence_bleu": sentence_bleu(*_words(table, "original"))}
     if protocol == "original":
-        return {"sentence_bleu": sentence_bleu(*pair)}
-    stats = statistics(*pair)
-    stats["sentence_bleu"] = sentence_bleu(*prepare(table, "original"))
+        return record
+    stats = statistics(*pair) | record
     stats["clinical"] = np.stack(counts(reference_labels, label(table.prediction)), 1)  # [n, 3, 14]
     if {"nll", "words"} <= set(table.columns):
         stats["nll"], stats["words"] = (table[name].astype(float).to_numpy() for name in ("nll", "words"))
@@ -214,13 +236,29 @@ def bleu(counted: np.ndarray) -> np.ndarray:
     return mean * np.where(ratio < 1, np.exp(1 - 1 / ratio), 1.0)[..., None]
 
 
+def meteor_score(counted: np.ndarray) -> np.ndarray:
+    """Corpus METEOR [...] from summed counts [..., 23] (Denkowski and Lavie, WMT 2014; its English constants): words of
+    prediction and reference, function words of both; matches of four kinds (exact, stem, synonym, paraphrase), each as
+    content words of both and function words of both; chunks; words matched in both.
+    """
+    words, function, chunks = counted[..., :2], counted[..., 2:4], counted[..., 20]
+    matches = counted[..., 4:20].reshape([*counted.shape[:-1], 4, 2, 2])  # kind, content or function, which text
+    matched = np.einsum("...kct,k,c->...t", matches, [1.0, 0.6, 0.8, 0.6], [0.75, 0.25])
+    share = matched / np.maximum(0.75 * (words - function) + 0.25 * function, 1e-9)  # precision and recall
+    precision, recall = share[..., 0], share[..., 1]
+    mean = precision * recall / np.maximum(0.85 * precision + 0.15 * recall, 1e-9)
+    return mean * (1 - 0.6 * (chunks / np.maximum(counted[..., 21:].mean(-1), 1e-9)) ** 0.2)
+
+
 def figures(stats: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
     """Each figure for each row of `weights` [R, n], how often a study counts: one row of ones is the corpus."""
     total = weights.sum(1)
     out = {}
     if "bleu" in stats:
         out |= dict(zip(("bleu1", "bleu2", "bleu3", "bleu4"), bleu(weights @ stats["bleu"]).T, strict=True))
-    for name in ("meteor", "rouge_l", "cider", "sentence_bleu"):
+    if "meteor" in stats:
+        out["meteor"] = meteor_score(weights @ stats["meteor"])
+    for name in ("rouge_l", "cider", "sentence_bleu"):
         if name in stats:
             out[name] = weights @ stats[name] / total
     if "nll" in stats:
@@ -234,7 +272,9 @@ def figures(stats: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.n
 
 
 def degeneration(references: list[str], predictions: list[str]) -> dict[str, float]:
-    """Signs of a model that writes the same for everybody, or itself again."""
+    """Signs of a model that writes the same for everybody, or itself again. Without intervals: a resample holds some
+    studies twice, and so fewer different reports.
+    """
     lengths, true_lengths = ([len(text.split()) for text in texts] for texts in (predictions, references))
     repeated = trigrams = 0
     for words in map(str.split, predictions):
@@ -251,9 +291,9 @@ def degeneration(references: list[str], predictions: list[str]) -> dict[str, flo
     }
 
 
-def resamples(studies: int, number: int, seed: int = 0) -> Iterator[np.ndarray]:
+def resamples(studies: int, number: int) -> Iterator[np.ndarray]:
     """`number` bootstrap weightings [r, studies] in blocks of bounded memory; the same for every run of a table."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     block = max(1, 2_000_000 // studies)
     for start in range(0, number, block):
         size = min(block, number - start)
@@ -280,7 +320,7 @@ def evaluate(
     tables: dict[str, pd.DataFrame],
     protocol: str = "r2gen",
     vocab: Container[str] | None = None,
-    train: Container[str] = (),
+    train: Iterable[str] = (),
     labels: pd.DataFrame | None = None,
     against: str = "constant",
     split: str = "",
@@ -288,7 +328,7 @@ def evaluate(
 ) -> dict[str, dict]:
     """metrics.json of each run. All runs must hold the same studies with the same references.
 
-    `train` are cleaned train reports: with them references are also split into those seen verbatim and novel ones.
+    `train` are train reports: with them references are also split into those seen verbatim and novel ones.
     `labels` (study_id and the 14 observations) replaces our labels of the references. `against` names the run that
     the others are tested against. MedcapError on runs of different studies.
     """
@@ -297,15 +337,17 @@ def evaluate(
     references = tables[first]
     truth = label(references.reference) if labels is None else _given_labels(references.study_id, labels)
     strata = {"normal": truth[:, -1] == 1, "abnormal": truth[:, -1] == 0}
-    if train:
-        seen = np.array([clean(text) in train for text in references.reference])
+    if known := {clean(text) for text in train}:
+        seen = np.array([clean(text) in known for text in references.reference])
         strata |= {"seen in train": seen, "novel": ~seen}
     pairs = {name: prepare(table, protocol, vocab) for name, table in tables.items()}
     all_stats = {name: per_study(table, pairs[name], protocol, truth) for name, table in tables.items()}
+    notes = []
     if protocol != "original":  # one Java machine for all runs
-        scored, _ = meteor(*(list(chain(*side)) for side in zip(*pairs.values(), strict=True)))
+        counted, reason = meteor(*(list(chain(*side)) for side in zip(*pairs.values(), strict=True)))
+        notes = [reason] if reason else []
         for stats, part in zip(
-            all_stats.values(), [] if scored is None else np.split(scored, len(tables)), strict=False
+            all_stats.values(), [] if counted is None else np.split(counted, len(tables)), strict=False
         ):
             stats["meteor"] = part
     out, spreads = {}, {}
@@ -316,8 +358,8 @@ def evaluate(
             entry["protocol"] = "original" if figure == "sentence_bleu" else protocol
         if protocol != "original":
             plain = degeneration(*pairs[name])
-            values |= {k: {"value": v, "low": v, "high": v, "protocol": protocol} for k, v in plain.items()}
-        out[name] = {"split": split, "protocol": protocol, "studies": len(table), "figures": values}
+            values |= {k: {"value": v, "protocol": protocol} for k, v in plain.items()}
+        out[name] = {"split": split, "protocol": protocol, "studies": len(table), "figures": values, "notes": notes}
         out[name]["strata"] = {
             stratum: {"studies": int(mask.sum()), "figures": interval(_rows(stats, mask), number)[0]}
             for stratum, mask in strata.items()
@@ -384,6 +426,9 @@ def _aligned(expected: pd.DataFrame, table: pd.DataFrame, first: str, name: str)
 def _given_labels(study_ids: pd.Series, labels: pd.DataFrame) -> np.ndarray:
     """The 14 labels [n, 14] of each study; ids are compared up to the first "_", as R2Gen's are longer."""
     rows = labels.set_index(labels.study_id.str.split("_").str[0])
+    repeated = rows.index[rows.index.duplicated()]
+    if len(repeated):
+        raise MedcapError(f"the labels have {repeated[0]} more than once: leave one row for each study")
     wanted = study_ids.str.split("_").str[0]
     missing = wanted[~wanted.isin(rows.index)]
     if len(missing):
@@ -461,13 +506,13 @@ def compare(metrics: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def by_stratum(metrics: dict[str, dict], figure: str = "cider") -> pd.DataFrame:
-    """One figure of every run (rows) in every stratum (columns, with their number of studies)."""
+def by_stratum(metrics: dict[str, dict]) -> pd.DataFrame:
+    """CIDEr of every run (rows) in every stratum (columns, with their number of studies)."""
     import pandas as pd
 
     return pd.DataFrame(
         {
-            run: {f"{s} ({c['studies']})": c["figures"].get(figure, {}).get("value") for s, c in m["strata"].items()}
+            run: {f"{s} ({c['studies']})": c["figures"].get("cider", {}).get("value") for s, c in m["strata"].items()}
             for run, m in metrics.items()
             if "strata" in m
         }
@@ -507,12 +552,14 @@ def main(arguments: list[str] | None = None) -> None:
         if options.labels:
             labels = read_table(options.labels, ["study_id", *OBSERVATIONS], "give a table of labels")
         against = options.against or options.predictions[0]
-        metrics = evaluate(tables, options.protocol, vocab, set(train), labels, against)
+        if against not in tables:
+            raise MedcapError(f"--against {against} is none of the files: give it among them too")
+        metrics = evaluate(tables, options.protocol, vocab, train, labels, against)
     print(compare(metrics).to_string())
     if vocab is None and options.protocol == "r2gen":
         print("\nwithout --train no rare word of a reference becomes <unk>: this is r2gen's protocol but for that")
-    if not shutil.which("java"):
-        print("\nMETEOR needs java")
+    for note in metrics[against]["notes"]:
+        print(f"\n{note}")
     print("\nCIDEr by stratum\n" + by_stratum(metrics).round(3).to_string())
     if options.json:
         write_json(options.json, metrics)

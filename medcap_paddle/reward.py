@@ -16,14 +16,13 @@ The reward is CIDEr plus three times BLEU-4 of one report, n-grams from 2 on cou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 
-from . import features as feature_file
 from . import ranks
 from . import train as training
 from .beam_search import NEVER
@@ -135,6 +134,10 @@ def fit(
     return history
 
 
+def _of_teaching(config: Config) -> dict:
+    return {k: v for k, v in training.learnt(asdict(config)).items() if not k.startswith("reward")}
+
+
 def main() -> None:
     with plain_ending():
         work, run_dir, config = training.stage("Reward a captioner that medcap_paddle.train has taught.")
@@ -142,11 +145,13 @@ def main() -> None:
             raise MedcapError(
                 f"the settings of {run_dir} have no reward: set reward_epochs in a config.json (--config)"
             )
-        model, _, vocab, _ = training.load_run(training.teacher_dir(run_dir, config))
-        _, train, val = training.splits(work, config)
+        teacher = training.teacher_dir(run_dir, config)
+        model, taught, vocab, attributes = training.load_run(teacher)
+        if _of_teaching(taught) != _of_teaching(config):
+            raise MedcapError(f"{teacher} was taught with other settings: run medcap_paddle.train with these")
+        _, train, val = training.splits(work, config, vocab, attributes)
         rank, _ = ranks.join()
         if not rank:
-            _, _, attributes = feature_file.read(work / "features.h5")
             training.save_run(run_dir, config, vocab, train.feature_dim, attributes)
         ranks.wait()
         history = fit(model, vocab, train, val, run_dir, config)

@@ -36,6 +36,13 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def _show(ax, picture: str | Path | np.ndarray) -> None:
+    try:
+        ax.imshow(picture if isinstance(picture, np.ndarray) else read(picture), cmap="gray", vmin=0, vmax=255)
+    except MedcapError:
+        ax.text(0.5, 0.5, "cannot be read", ha="center", color=GRAY)
+
+
 def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] = (), columns: int = 4) -> Figure:
     """Images (files, or pixels [H, W]) side by side, `columns` in a row, each under its title."""
     columns = min(columns, len(paths))
@@ -44,10 +51,7 @@ def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] 
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, path) in enumerate(zip(axes.flat, paths, strict=False)):
-        try:
-            ax.imshow(path if isinstance(path, np.ndarray) else read(path), cmap="gray", vmin=0, vmax=255)
-        except MedcapError:
-            ax.text(0.5, 0.5, "cannot be read", ha="center", color=GRAY)
+        _show(ax, path)
         ax.set_title(_plain(titles[i]) if titles else "", fontsize=10)
     return figure
 
@@ -135,7 +139,7 @@ def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[st
         ax.axis("off")
         for i, path in enumerate(paths[:2]):
             view = ax.inset_axes([0.175 * i, 0.02, 0.17, 0.96])
-            view.imshow(read(path), cmap="gray")
+            _show(view, path)
             view.axis("off")
         shared, y = set(reference.split()), 1.0 - 0.8 * line / height
         for title, text in blocks:

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from paddlenlp.data import Vocab
 
 REMEDY = "run 04_train.ipynb"
+CALMER = "train with a lower learning_rate or clip"
 PREVIOUS = "previous.safetensors"
 # settings that fit takes
 OPTIONS = ("epochs", "batch_size", "learning_rate", "schedule", "clip", "patience", "seed", "loss_on_padding")
@@ -129,6 +132,8 @@ def fit(
     On R ranks it does what one process does with R times the `batch_size`, but for the draws of the dropout; the first
     rank writes and calls `on_epoch`.
     """
+    if schedule not in ("cosine", "constant"):
+        raise MedcapError(f"schedule is {schedule!r}: use cosine or constant")
     import pandas as pd
     from tqdm.auto import tqdm
     from visualdl import LogWriter
@@ -152,10 +157,9 @@ def fit(
     options += [critic.settings] if critic else []
     data = [array for part in (train, val) if part for array in (*part.features, part.tokens)]
     inputs = digest(options, *tensors(model).values(), *data)  # the first weights tell architecture and their seed
-    with (
-        nullcontext() if rank else alone(weights),
-        nullcontext() if rank else LogWriter(str(run_dir / "visualdl")) as log,
-    ):
+    with ExitStack() as stack:
+        if not rank:
+            stack.enter_context(alone(weights))
         if unchanged(weights, inputs) and (run_dir / "history.csv").exists():
             if not rank:
                 tqdm.write(f"{run_dir} is trained already: nothing to do")
@@ -163,8 +167,11 @@ def fit(
             return pd.read_csv(run_dir / "history.csv")
         history = restore(checkpoint, inputs, model, optimizer)
         ranks.wait()  # before the first rank may remove the checkpoint
-        if not (history or rank):
-            set_aside(weights)
+        if not rank:
+            if not history:
+                set_aside(weights)
+                shutil.rmtree(run_dir / "visualdl", ignore_errors=True)
+            log = stack.enter_context(LogWriter(str(run_dir / "visualdl")))
         network = paddle.DataParallel(model) if count > 1 else model
         learn = learner(network, optimizer, train.pad, words)
         own = partial(critic, model) if critic else None
@@ -182,14 +189,16 @@ def fit(
                 "val_perplexity": perplexity(model, val) if val else math.nan,
                 "seconds": time.perf_counter() - start,
             }
+            if val and math.isnan(row["val_perplexity"]):
+                raise MedcapError(f"the validation perplexity is not a number in epoch {epoch}: {CALMER}")
             history.append(row)
             if rank:
                 continue
             if best_epoch(history) == epoch:
                 write_tensors(weights, critic.keep(tensors(model)) if critic else tensors(model))
-            store(checkpoint, inputs, model, optimizer, history)
             table = pd.DataFrame(history)
-            write_table(run_dir / "history.csv", table)
+            write_table(run_dir / "history.csv", table)  # first: what the checkpoint holds is not written again
+            store(checkpoint, inputs, model, optimizer, history)
             shown = {name: value for name, value in row.items() if name not in ("epoch", "seconds")}
             for name, value in shown.items():
                 log.add_scalar(name, value, epoch)
@@ -265,7 +274,7 @@ def train_epoch(model, train: Studies, batch_size: int, order, optimizer, rate, 
         epoch = rate.last_epoch // len(sums)
         raise MedcapError(
             f"the loss of batch {broken[0] + 1} of {len(sums)} is not a number in epoch {epoch}; the best weights "
-            "before it are kept: train with a lower learning_rate or clip"
+            f"before it are kept: {CALMER}"
         )
     metric.update(*sums[:, :2].astype("float64").sum(0))
     return float(metric.accumulate())
@@ -353,8 +362,12 @@ def save_run(run_dir: str | Path, config: Config, vocab: Vocab, feature_dim: int
 
 def _settled(facts: dict) -> dict:
     """What the weights depend on, of the facts in model.json."""
-    config = {name: value for name, value in facts["config"].items() if name not in WRITING}
-    return {**facts, "config": config, "made_by": None}
+    return {**facts, "config": learnt(facts["config"]), "made_by": None}
+
+
+def learnt(config: dict) -> dict:
+    """The settings that weights depend on."""
+    return {name: value for name, value in config.items() if name not in WRITING}
 
 
 def load_run(run_dir: str | Path) -> tuple[LSTMCaptioner, Config, Vocab, dict]:
@@ -382,7 +395,8 @@ def other_seeds(run_dir: str | Path) -> list[str]:
         return {**content["config"], "seed": None}, content["features"]
 
     found = sorted(path.parent for path in run_dir.parent.glob(f"{run_dir.name}_seed*/predictions.csv"))
-    return [path.name for path in found if facts(path) == facts(run_dir)]
+    named = [path for path in found if re.search(r"_seed\d+$", path.name)]  # not its own _shuffled or _greedy
+    return [path.name for path in named if facts(path) == facts(run_dir)]
 
 
 def stage(description: str) -> tuple[Path, Path, Config]:
@@ -400,10 +414,12 @@ def stage(description: str) -> tuple[Path, Path, Config]:
     return work, run_dir, Config.of(arguments.run, arguments.quick, dataset.reports(work))
 
 
-def splits(work: Path, config: Config) -> tuple[Vocab, Studies, Studies | None]:
-    """Vocabulary, train and val of a run that is to be trained."""
-    vocab = vocabulary.load(work / "vocab.json")
-    options = {"vocab": vocab, "views": config.views, "max_length": config.max_length}
+def splits(
+    work: Path, config: Config, vocab: Vocab | None = None, expect: dict | None = None
+) -> tuple[Vocab, Studies, Studies | None]:
+    """Vocabulary (default: of 03), train and val of a run that is to be trained; `expect` as in `dataset.load`."""
+    vocab = vocab or vocabulary.load(work / "vocab.json")
+    options = {"vocab": vocab, "views": config.views, "max_length": config.max_length, "expect": expect}
     val = dataset.load(work, "val", **options) if dataset.has(work, "val") else None
     return vocab, dataset.load(work, "train", **options), val
 

@@ -205,6 +205,9 @@ def test_the_commands_teach_and_then_reward(studies, tmp_path, monkeypatch, caps
     assert "reward" in capsys.readouterr().out
     for name, config in (("mine_teacher", CONFIG.teacher()), ("mine", CONFIG)):
         assert train.load_run(tmp_path / "runs" / name)[1] == config
+    replace(CONFIG, hidden=48).save(tmp_path / "config.json")
+    with pytest.raises(SystemExit, match="mine_teacher was taught with other settings"):
+        reward.main()
 
 
 def test_one_report_has_nothing_to_be_judged_against(studies):

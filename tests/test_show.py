@@ -44,6 +44,8 @@ def test_an_image_that_cannot_be_read_leaves_the_others(tmp_path):
     assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", ""]
     assert [len(ax.images) for ax in figure.axes] == [1, 0, 1, 0]
     assert figure.axes[1].texts[0].get_text() == "cannot be read"
+    read = show.reading([([good, bad], "heart .", [("lstm", "lungs .")])])
+    assert [len(ax.images) for ax in read.axes[0].child_axes] == [1, 0]
 
 
 def test_figures_are_closed_so_that_a_notebook_shows_them_once(reports):

@@ -90,6 +90,28 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, studies):
     assert not (tmp_path / "weights.safetensors").exists()
 
 
+def test_a_validation_perplexity_that_is_no_number_stops_the_run(tmp_path, studies, monkeypatch):
+    monkeypatch.setattr(train, "perplexity", lambda *_: float("nan"))
+    with pytest.raises(MedcapError, match="validation perplexity is not a number in epoch 1"):
+        fit(tmp_path, studies)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_schedule_of_no_known_name_is_refused(tmp_path, studies):
+    with pytest.raises(MedcapError, match="schedule is 'linear': use cosine or constant"):
+        fit(tmp_path, studies, schedule="linear")
+
+
+def test_the_curves_are_of_one_training(tmp_path, studies):
+    fit(tmp_path, studies, epochs=1)
+    [record] = (tmp_path / "visualdl").iterdir()
+    record = record.rename(record.with_name("old"))
+    fit(tmp_path, studies, epochs=1)
+    assert list((tmp_path / "visualdl").iterdir()) == [record]  # finished: nothing to add
+    fit(tmp_path, studies, epochs=1, batch_size=4)
+    assert not record.exists()
+
+
 def test_weights_of_another_model_and_damaged_ones_are_refused(fitted, tmp_path):
     run_dir, _, _ = fitted
     other = train.build(Config.tiny(hidden=32), 8, 9)
@@ -118,6 +140,8 @@ def test_other_seeds_differ_in_the_seed_only_and_have_predictions(studies, tmp_p
     save("lstm_seed3", replace(TINY, seed=3, hidden=64))
     save("lstm_seed4", replace(TINY, seed=4), features={"content": "b"})
     save("other_seed1", replace(TINY, seed=1))
+    (tmp_path / "lstm_seed1_greedy").mkdir()
+    (tmp_path / "lstm_seed1_greedy/predictions.csv").touch()  # what 06 writes for lstm_seed1
     assert train.other_seeds(tmp_path / "lstm") == ["lstm_seed1"]
 
 
