@@ -23,16 +23,16 @@ def extraction(scratch: Path):
     )
     network.eval()
     mean, std = np.array([0.485, 0.456, 0.406], "float32"), np.array([0.229, 0.224, 0.225], "float32")
-    paths = sorted((scratch / "pictures").glob("*.png"))[:16]
+    paths = work.pictures(scratch)[: work.COMPARED]
 
     def once():
         pictures = []
         for path in paths:
-            pixels = cv2.resize(cv2.imread(str(path)), (work.SIZE, work.SIZE), interpolation=cv2.INTER_AREA)
+            pixels = cv2.resize(cv2.imread(path), (work.SIZE, work.SIZE), interpolation=cv2.INTER_AREA)
             pictures.append(((pixels[..., ::-1] / np.float32(255) - mean) / std).transpose(2, 0, 1))
         with paddle.no_grad():
-            network(paddle.to_tensor(np.stack(pictures))).numpy()
-        return {"amount": len(paths)}
+            values = network(paddle.to_tensor(np.stack(pictures))).numpy()
+        return {"amount": len(paths), "norm": float(np.linalg.norm(values))}
 
     return once
 
@@ -81,7 +81,7 @@ def fit(scratch: Path):
         loss.backward()
         optimizer.step()
         optimizer.clear_grad()
-        return {"amount": work.B * work.T, "loss": agreed, "last": float(loss)}
+        return {"amount": work.B * work.T, "loss": agreed}
 
     return once
 

@@ -41,7 +41,8 @@ def extraction(scratch: Path):
         inside.clear()
         begun = time.perf_counter()
         features.extract(table, eyes, out)
-        return {"amount": len(paths), "seconds": time.perf_counter() - begun, "network": sum(inside)}
+        answer = {"amount": len(paths), "seconds": time.perf_counter() - begun, "network": sum(inside)}
+        return {**answer, "norm": float(np.linalg.norm(features.read(out)[1][: work.COMPARED]))}
 
     return once
 

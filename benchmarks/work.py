@@ -12,6 +12,7 @@ BATCHES = 3
 IMAGES, BEAM, STEPS, WORDS = 256, 3, 60, 1500  # beam search
 BOS, EOS = 1, 2
 SIZE = 224  # ResNet-101
+COMPARED = 16  # pictures, the first, whose features must have the same norm on every side
 
 
 def training(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

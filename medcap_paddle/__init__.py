@@ -15,8 +15,9 @@ variables once, while it is being imported:
   without it, and a training that was stopped would not end with the bytes of one that was not.
 - ``MKL_DEBUG_CPU_TYPE=5``: on AMD processors the MKL inside Paddle picks a slow path without it.
 
-What the user has set is left alone. With glibc, memory that an operator frees is kept for the next one: handing every
-large tensor back to the system and asking for it again costs a tenth of a training step.
+What the user has set is left alone. What we set is said once, in a line on stderr: the processes that help inherit it
+and say nothing, as do all ranks but the first. With glibc, memory that an operator frees is kept for the next one:
+handing every large tensor back to the system and asking for it again costs a tenth of a training step.
 """
 
 import ctypes
@@ -35,18 +36,21 @@ def _prepare_cpu() -> None:
         del os.environ["OMP_NUM_THREADS"]  # nobody's wish: the launcher has imported Paddle, which sets it
     wanted = {"OMP_NUM_THREADS": str(max(cores // int(ranks or 1), 1))}
     cpuinfo = Path("/proc/cpuinfo")
-    told = cpuinfo.read_text(errors="ignore") if cpuinfo.exists() else ""
-    if "GenuineIntel" in told:
+    maker = cpuinfo.read_text(errors="ignore") if cpuinfo.exists() else ""
+    if "GenuineIntel" in maker:
         wanted["MKL_CBWR"] = "AUTO,STRICT"
-    if "AuthenticAMD" in told:
+    if "AuthenticAMD" in maker:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     missing = {name: value for name, value in wanted.items() if name not in os.environ}
+    told = ", ".join(f"{name}={value}" for name, value in missing.items())
     if missing and "paddle" in sys.modules:
         warnings.warn(
             "paddle was imported before medcap_paddle, so it computes with its slow defaults: "
-            "import medcap_paddle first, or set " + ", ".join(f"{n}={v}" for n, v in missing.items()),
+            f"import medcap_paddle first, or set {told}",
             stacklevel=3,
         )
+    elif missing and os.environ.get("PADDLE_TRAINER_ID", "0") == "0":
+        print(f"medcap_paddle prepares Paddle: {told}", file=sys.stderr)
     os.environ.update(missing)
 
 

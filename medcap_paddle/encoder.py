@@ -6,7 +6,8 @@
     random      a small network nobody trained, for tests
 
 `encoder.safetensors` holds float16 tensors `trunk.*`, `neck.*` and `head.*` (one logit a label); its metadata say
-labels, image_size, seed, images, epochs, auc (linear probe, unseen phantoms) and started_from (an older encoder).
+labels, image_size, seed, images, epochs, auc (linear probe, unseen studies; missing where these are too few) and
+started_from (an older encoder).
 
     python -m medcap_paddle.encoder [--images N] [--epochs E] [--size S] [--out PATH]    train on phantoms
     python -m medcap_paddle.encoder --work WORK [...]                                    on MeSH tags of 01's tables
@@ -47,6 +48,7 @@ SHIPPED = Path(__file__).with_name("encoder.safetensors")
 URL, MD5 = resnet.model_urls["resnet101"]
 PATIENCE = 4.0  # seconds to find out whether there is a network
 SURE = 6.0  # logit: a finding is there, or not there, with a probability of .998
+MINIMUM = 5  # studies that have a finding, and that have it not, for an AUC
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]  # (uint8 [H, W], float32 [L]) each
 
 
@@ -222,7 +224,7 @@ class Small(nn.Layer):
     convolution steps by 4 at once instead of by 2 and pooling: on a CPU that saves a third of the training.
     """
 
-    def __init__(self, labels: int, dim: int = 512):
+    def __init__(self, labels: int):
         super().__init__()
         self.trunk = resnet18(num_classes=0, with_pool=False)  # [N, 512, S / 32, S / 32]
         self.trunk.conv1 = nn.Conv2D(3, 64, 7, stride=4, padding=3, bias_attr=False)
@@ -232,10 +234,10 @@ class Small(nn.Layer):
         self.neck = nn.Sequential(
             *(nn.Conv2D(512, 128, 1, bias_attr=False), nn.BatchNorm2D(128), nn.ReLU()),
             *(nn.AdaptiveAvgPool2D(3), nn.Flatten()),  # a grid of 3 x 3 at any size
-            *(nn.Linear(128 * 9, dim, bias_attr=False), nn.BatchNorm1D(dim), nn.ReLU()),
+            *(nn.Linear(128 * 9, 512, bias_attr=False), nn.BatchNorm1D(512), nn.ReLU()),
         )
         rare = nn.initializer.Constant(-3.0)  # a finding is there in one of twenty studies
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(dim, labels, bias_attr=paddle.ParamAttr(initializer=rare)))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(512, labels, bias_attr=paddle.ParamAttr(initializer=rare)))
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         return self.head(self.neck(self.trunk(images)))  # [N, L]
@@ -425,13 +427,12 @@ def save(network: Small, path: str | Path, labels: Sequence[str], size: int, **f
 # --- what the features know -------------------------------------------------------------------------------------------
 
 
-def areas(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], minimum: int = 5) -> dict[str, float]:
-    """AUC of every label that at least `minimum` rows have and as many have not."""
+def areas(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """AUC of every label that at least MINIMUM rows have and as many have not."""
     from sklearn.metrics import roc_auc_score
 
-    count = targets.sum(0)
-    enough = (count >= minimum) & (len(targets) - count >= minimum)
-    return {labels[k]: float(roc_auc_score(targets[:, k], scores[:, k])) for k in np.flatnonzero(enough)}
+    enough = [k for k in range(len(labels)) if _both(targets[:, k])]
+    return {labels[k]: float(roc_auc_score(targets[:, k], scores[:, k])) for k in enough}
 
 
 def probe(
@@ -440,7 +441,6 @@ def probe(
     train: np.ndarray,
     test: np.ndarray,
     labels: Sequence[str] = LABELS,
-    minimum: int = 5,
 ) -> tuple[dict[str, float], list[str]]:
     """How well a linear model reads each label: AUC on the test studies, and the labels with too few positives.
 
@@ -450,17 +450,17 @@ def probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    enough = [k for k in range(len(labels)) if all(_both(targets[mask, k], minimum) for mask in (train, test))]
+    enough = [k for k in range(len(labels)) if all(_both(targets[mask, k]) for mask in (train, test))]
     scores = np.zeros((int(test.sum()), len(labels)))
     for k in enough:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=500))
         scores[:, k] = model.fit(features[train], targets[train, k]).decision_function(features[test])
-    auc = areas(scores[:, enough], targets[test][:, enough], [labels[k] for k in enough], minimum)
+    auc = areas(scores[:, enough], targets[test][:, enough], [labels[k] for k in enough])
     return auc, [label for label in labels if label not in auc]
 
 
-def _both(target: np.ndarray, minimum: int) -> bool:
-    return minimum <= target.sum() <= len(target) - minimum
+def _both(target: np.ndarray) -> bool:
+    return MINIMUM <= target.sum() <= len(target) - MINIMUM
 
 
 def by_study(features: np.ndarray, study_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -526,12 +526,13 @@ def run(args: argparse.Namespace) -> None:
     unseen = (
         tagged(args.work, ["val"], args.size) if args.work else phantoms(range(HELD_OUT, HELD_OUT + 1000), "collection")
     )
-    auc, left_out = probe_network(network, *unseen, args.size)
+    # a collection split "8:2" has no val studies: the encoder is kept, and nothing said of how well it reads
+    auc, left_out = probe_network(network, *unseen, args.size) if unseen[0] else ({}, LABELS)
     for label, value in sorted(auc.items(), key=lambda item: item[1]):
         print(f"{value:.3f}  {label}")
-    mean = np.mean(list(auc.values()))
-    print(f"{mean:.4f}  mean of {len(auc)} labels; too few positives: {', '.join(left_out) or 'none'}")
-    facts = {"seed": args.seed, "images": processes * len(pairs), "epochs": args.epochs, "auc": f"{mean:.4f}"}
+    facts = {"seed": args.seed, "images": processes * len(pairs), "epochs": args.epochs}
+    facts |= {"auc": f"{np.mean(list(auc.values())):.4f}"} if auc else {}
+    print(f"{facts.get('auc', 'no')}  mean of {len(auc)} labels; too few positives: {', '.join(left_out) or 'none'}")
     facts |= {"started_from": Path(args.start).name} if args.start else {}
     save(network, out, LABELS, args.size, **facts)
     unfinished.unlink(missing_ok=True)

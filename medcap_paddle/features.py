@@ -25,7 +25,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -42,6 +42,7 @@ from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, 
 from .resume import Part, begin, finished, forget, parts, sparing, stamp, unchanged
 
 if TYPE_CHECKING:
+    import h5py
     import pandas as pd
 
 UNREADABLE = ("image_id", "file", "reason")
@@ -269,8 +270,9 @@ def _seal(file: BinaryIO) -> bytes:
     return f"medcap_paddle features, sha256 {sha.hexdigest()}\n".encode().ljust(BLOCK, b"\0")
 
 
-def _load(path: str | Path) -> tuple[list[str], np.ndarray, dict, np.ndarray]:
-    """image_id, features, attributes and unreadable, after the digest was checked: HDF5 may crash on a damaged file."""
+@contextmanager
+def _opened(path: str | Path) -> Iterator[h5py.File]:
+    """The file, after its digest was checked: HDF5 may crash on a damaged one."""
     import h5py
 
     with require(path, MAKER).open("rb") as file:
@@ -278,9 +280,11 @@ def _load(path: str | Path) -> tuple[list[str], np.ndarray, dict, np.ndarray]:
         if head != _seal(file):
             raise MedcapError(f"{path} is damaged or not a features file of ours: {MAKER} again")
     with h5py.File(path) as file:
-        ids, features = list(file["image_id"].asstr()[:]), file["features"][:]
-        attributes = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
-        return ids, features, {**attributes, "content": digest(features, ids)}, file["unreadable"].asstr()[:]
+        yield file
+
+
+def _attributes(file: h5py.File) -> dict:
+    return {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
 
 
 def read(path: str | Path, expect: dict | None = None) -> tuple[dict[str, int], np.ndarray, dict]:
@@ -288,15 +292,18 @@ def read(path: str | Path, expect: dict | None = None) -> tuple[dict[str, int], 
 
     The attribute "content" is the fingerprint of the features themselves, for the record of a run.
     """
-    ids, features, attributes, _ = _load(path)
+    with _opened(path) as file:
+        ids, features, attributes = list(file["image_id"].asstr()[:]), file["features"][:], _attributes(file)
     check(attributes, expect or {}, path)
-    return {image_id: row for row, image_id in enumerate(ids)}, features, attributes
+    rows = {image_id: row for row, image_id in enumerate(ids)}
+    return rows, features, {**attributes, "content": digest(features, ids)}
 
 
 def summary(path: str | Path) -> Summary:
-    """What a features file holds."""
-    ids, _, attributes, unreadable = _load(path)
-    return Summary(len(ids), attributes, [dict(zip(UNREADABLE, row, strict=True)) for row in unreadable])
+    """What a features file holds; the features themselves, which may be gigabytes, are not loaded."""
+    with _opened(path) as file:
+        unreadable = [dict(zip(UNREADABLE, row, strict=True)) for row in file["unreadable"].asstr()[:]]
+        return Summary(len(file["image_id"]), _attributes(file), unreadable)
 
 
 def main() -> None:
@@ -304,15 +311,18 @@ def main() -> None:
     parser.add_argument("work", nargs="?", default="work", help="the folder with images.csv and collection.json")
     parser.add_argument("--encoder", default="auto", help="resnet101, small or random; auto: what suits the images")
     parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
+    parser.add_argument("--exact", action="store_true", help="compute in float32 where half precision is faster")
     arguments = parser.parse_args()
     work = Path(arguments.work)
     with plain_ending():
         images = read_table(work / "images.csv", ["image_id", "path"], "run 01_reports.ipynb")
-        collection = read_json(work / "collection.json", "run 01_reports.ipynb")
         name = arguments.encoder
         if name == "auto":
+            collection = read_json(work / "collection.json", "run 01_reports.ipynb")
+            if not isinstance(collection, dict) or "images" not in collection:
+                raise MedcapError(f"{work / 'collection.json'} does not tell its images: run 01_reports.ipynb")
             name = choose(phantom_images=collection["images"] == "phantom", weights=arguments.weights)
-        made = extract(images, load(name, arguments.weights), work / "features.h5")
+        made = extract(images, load(name, arguments.weights), work / "features.h5", exact=arguments.exact)
         if not ranks.join()[0]:
             print(f"{made.images:,} images, {len(made.unreadable)} unreadable")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXECUTABLE = r"^'*[=+\-@\t\r]"  # OWASP, "CSV injection"
+HOST = re.sub(r"\W", "-", platform.node())  # in the names of temporary files: a disk may be shared
 NUMBER = r"^[+-]?[\d.]+(?:e[+-]?\d+)?$"
 
 
@@ -45,7 +47,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     MedcapError when it cannot be written: a full disk, a folder that is read-only, a file in the place of a folder.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -65,9 +67,9 @@ def reserve(path: Path, size: int) -> None:
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove what `atomic` could not: the temporary files of processes that were killed."""
+    """Remove what `atomic` could not: the temporary files of processes of this machine that were killed."""
     for path in Path(folder).glob(".*.partial*"):
-        owner = re.fullmatch(r"\..+\.(\d+)\.partial(\.\w+)?", path.name)
+        owner = re.fullmatch(rf"\..+\.{HOST}\.(\d+)\.partial(\.\w+)?", path.name)
         if owner and path.is_file() and not _alive(int(owner[1])):
             path.unlink(missing_ok=True)
 

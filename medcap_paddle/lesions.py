@@ -173,9 +173,9 @@ def _(film, body, f, rng):
         side = ("left", "right")[int(rng.integers(2))]
         for _, p in spots(film, body, Finding("calcified granuloma", side, place), rng):
             film.area(oval(*p, 0.009, 0.008, rough=rng), 0.5, 0.0014)
-    nodes(film, body, ("left", "right"), "hilum", rng, 2)
+    nodes(film, ("left", "right"), "hilum", rng, 2)
 
-def nodes(film, body, sides, place, rng, count):
+def nodes(film, sides, place, rng, count):
     for side in sides:
         if film.view == "frontal":
             x, y = (0.5 + SIGN[side] * 0.10, 0.43) if place == "hilum" else (0.5 + SIGN[side] * 0.045, 0.33)
@@ -186,7 +186,7 @@ def nodes(film, body, sides, place, rng, count):
 
 @paints("calcified lymph nodes")
 def _(film, body, f, rng):
-    nodes(film, body, f.sides, f.place or "hilum", rng, 5)
+    nodes(film, f.sides, f.place or "hilum", rng, 5)
 
 @paints("interstitial markings", "fibrosis", "obstructive disease")
 def _(film, body, f, rng):

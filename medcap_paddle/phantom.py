@@ -27,12 +27,14 @@ import cv2
 import numpy as np
 
 from .crew import FEW, each
-from .files import MedcapError, alone, atomic, plain_ending, read_json, require, sweep, write_json
+from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, require, sweep, write_json
 from .findings import Finding, from_mesh, to_mesh
 from .phrasing import LANGUAGE, sample_findings, write_report
 from .radiograph import SIZE, draw
+from .resume import stamp
 
 MARKER = "phantom.json"
+TABLES = ("annotation.json", "indiana_reports.csv", "indiana_projections.csv")  # copied with the reports
 # every room that draws or writes, and the phrases
 SOURCES = "findings body film frontal lateral signs lesions devices radiograph phrasing phantom".split()
 
@@ -163,8 +165,7 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
         raise MedcapError(f"{folder} cannot be both the source and the copy: name another folder")
     if require(source, "give the folder of an Open-i collection").is_file():
         raise MedcapError(f"{source} is a file: unpack it, and give the folder that ecgen-radiology is in")
-    found = source.rglob("ecgen-radiology")
-    reports = min(found, key=lambda path: len(path.parts), default=source / "ecgen-radiology")
+    reports, *tables = (_nearest(source, name, folder) for name in ("ecgen-radiology", *TABLES))
     paths = sorted(reports.glob("*.xml"))
     if not paths:
         raise MedcapError(
@@ -172,16 +173,17 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
             f"unpack NLMCXR_reports.tgz of openi.nlm.nih.gov in {source}"
         )
     about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(paths), "size": size}
-    about |= {"source": str(source.resolve()), "drawn_by": _version()}
+    copied = digest([[path.name, *stamp(path)] for path in (*paths, *tables)])
+    about |= {"source": str(source.resolve()), "copied": copied, "drawn_by": _version()}
     with alone(folder / MARKER):
         if not _begin(folder, about):
             return folder
         for path in paths:
             _copy(path, folder / "ecgen-radiology" / path.name)
-        for path in [source / "annotation.json", *sorted(source.glob("*.csv"))]:
+        for path in tables:
             if path.exists():
                 _copy(path, folder / path.name)
-        known = _projections(source / "indiana_projections.csv")
+        known = _projections(tables[-1])
         jobs = []
         for path in paths:
             try:
@@ -196,6 +198,17 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
             jobs.append((findings, images, zlib.crc32(f"{study} {seed}".encode())))
         _draw_all(folder, jobs, size, workers)
         return _finish(folder, about)
+
+
+def _nearest(source: Path, name: str, copy: Path) -> Path:
+    """What is called `name` nearest to the top of `source`, as 01 looks for it; what lies in the copy is not meant."""
+    found = (
+        path
+        for path in source.rglob(name)
+        if copy.resolve() not in path.resolve().parents
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+    )
+    return min(found, key=lambda path: (len(path.parts), path), default=source / name)
 
 
 def _projections(path: Path) -> dict[str, str]:
@@ -227,6 +240,8 @@ def _begin(folder: Path, about: dict) -> bool:
         if there != {**about, "complete": False}:
             for name in ("ecgen-radiology", "NLMCXR_png"):
                 shutil.rmtree(folder / name, ignore_errors=True)
+            for name in TABLES:
+                (folder / name).unlink(missing_ok=True)
     elif (folder / "ecgen-radiology").exists() or (folder / "NLMCXR_png").exists():
         raise MedcapError(f"{folder} holds another collection: name an empty folder for the phantom")
     write_json(marker, {**about, "complete": False})

@@ -287,6 +287,17 @@ def test_an_encoder_that_is_stopped_does_not_replace_a_good_one(few, tmp_path, m
     assert out.read_bytes() == b"good" and (tmp_path / "unfinished-mine.safetensors").exists()
 
 
+def test_too_few_unseen_studies_or_none_give_an_encoder_without_a_figure(few, tmp_path, monkeypatch, capsys):
+    pairs, ids = encoder.phantoms(range(24))
+    monkeypatch.setattr(encoder, "tagged", lambda work, splits, size: (pairs, ids) if "train" in splits else ([], []))
+    (tmp_path / "reports.csv").touch()
+    for name, arguments in (("few", ()), ("none", ("--work", tmp_path))):
+        few("--out", tmp_path / f"{name}.safetensors", *arguments)
+        facts = encoder._tensors(tmp_path / f"{name}.safetensors")[1]
+        assert "auc" not in facts and facts["images"] == "24"
+        assert "nan" not in capsys.readouterr().out
+
+
 def test_the_command_refuses_what_it_cannot_do(few, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="reports.csv not found: run 01_reports.ipynb"):
         few("--work", tmp_path)

@@ -1,6 +1,9 @@
 """Laws of features.py: a row depends on its image and its encoder only, and the file says which."""
 
+import json
 import os
+import tracemalloc
+import weakref
 
 import h5py
 import numpy as np
@@ -40,7 +43,7 @@ def test_round_trip(made, images):
     rows, values, attributes = features.read(path, expect=summary.attributes)
     assert list(rows) == list(images.image_id) and list(rows.values()) == list(range(7))
     assert values.shape == (7, 256) and values.dtype == np.float32 and summary.images == 7
-    assert attributes == summary.attributes and not summary.unreadable
+    assert attributes.pop("content") and attributes == summary.attributes and not summary.unreadable
 
 
 def test_row_is_that_of_the_single_image_whatever_the_batch(made, images, random, tmp_path):
@@ -116,13 +119,46 @@ def test_features_that_are_not_finite_are_never_written(tmp_path):
 
 
 def test_memory_holds_a_batch_at_a_time(random, tmp_path):
-    """Parts are read and written one by one: an iterator that is never rewound is enough."""
-    parts = (
-        {"features": np.full((3, 4), k, "float32"), "image_id": np.array([f"{k}-{i}" for i in range(3)])}
-        | {"unreadable": np.array([[f"bad{k}", "file", "reason"]])}
-        for k in range(50)
-    )
-    features._write(tmp_path / "features.h5", parts, {"encoder": "made up"}, 4)
+    """When a part is made, those before the last one are gone."""
+
+    def parts():
+        made = []
+        for k in range(50):
+            rows = np.full((3, 4), k, "float32")
+            assert not any(earlier() is not None for earlier in made[:-1])
+            made.append(weakref.ref(rows))
+            ids, bad = [f"{k}-{i}" for i in range(3)], [[f"bad{k}", "file", "reason"]]
+            yield {"features": rows, "image_id": np.array(ids), "unreadable": np.array(bad)}
+
+    features._write(tmp_path / "features.h5", parts(), {"encoder": "made up"}, 4)
     rows, values, _ = features.read(tmp_path / "features.h5")
     assert values.shape == (150, 4) and all(values[row, 0] == int(name.split("-")[0]) for name, row in rows.items())
     assert len(features.summary(tmp_path / "features.h5").unreadable) == 50
+
+
+def test_a_summary_does_not_load_the_features(tmp_path):
+    """But it notices that they are damaged."""
+    path = tmp_path / "features.h5"
+    features.write(path, list(map(str, range(20_000))), np.ones((20_000, 256), "float32"), {"encoder": "made up"})
+    tracemalloc.start()
+    assert features.summary(path).images == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6 < path.stat().st_size / 4
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(MedcapError, match="damaged"):
+        features.summary(path)
+
+
+def test_the_command_can_be_exact_and_needs_to_know_whose_images_they_are(images, tmp_path, monkeypatch):
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["features", str(tmp_path), *arguments])
+        features.main()
+
+    images.to_csv(tmp_path / "images.csv", index=False)
+    command("--encoder", "random", "--exact")
+    assert features.summary(tmp_path / "features.h5").attributes["precision"] == "float32"
+    for told in ({"reports": "real"}, []):
+        (tmp_path / "collection.json").write_text(json.dumps(told))
+        with pytest.raises(SystemExit, match="collection.json does not tell its images: run 01_reports.ipynb"):
+            command()

@@ -1,6 +1,7 @@
 """The shape of the house: rooms in order, cheap to enter; notebooks clean, short and alike."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -68,6 +69,17 @@ def test_paddle_is_prepared_and_the_user_respected():
         assert threads == expected if expected else int(threads) >= 1
 
 
+def test_what_is_set_for_paddle_is_said_once():
+    """Not by the processes that this one starts, not by other ranks, and not where there was nothing to set."""
+    again = "import subprocess, sys, medcap_paddle; subprocess.run([sys.executable, '-c', 'import medcap_paddle'])"
+    free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_"))}
+    set_all = {"OMP_NUM_THREADS": "1", "MKL_CBWR": "COMPATIBLE", "MKL_DEBUG_CPU_TYPE": "0"}
+    for more, lines in (({}, 1), ({"PADDLE_TRAINER_ID": "1"}, 0), (set_all, 0)):
+        done = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, cwd=ROOT, env=free | more)
+        assert len(done.stderr.splitlines()) == done.stderr.count("OMP_NUM_THREADS=") == lines, done.stderr
+        assert done.stdout == ""
+
+
 def test_a_late_import_is_warned_about():
     code = "import sys; sys.modules['paddle'] = sys; import medcap_paddle"
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
@@ -106,3 +118,13 @@ def test_notebooks_are_short_and_take_the_same_parameters(path):
 
 def test_parameters_are_written_the_same_everywhere():
     assert len({source(cells(path, "code")[0]) for path in NOTEBOOKS}) == 1
+
+
+@pytest.mark.parametrize("norms", [(10.0, 10.1, 10.3), (10.0, 10.0, float("nan"))])
+def test_the_benchmark_stops_where_features_differ(monkeypatch, norms):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = importlib.import_module("bench")
+    answers = [{"norm": norm, "amount": 1, "seconds": 1, "network": 1} for norm in norms]
+    monkeypatch.setattr(bench.Bench, "turns", lambda *_: [answers])
+    with pytest.raises(SystemExit, match="features do not agree"):
+        bench.features(bench.Bench(ROOT, ""))

@@ -30,7 +30,17 @@ def work(tmp_path_factory):
             language="python",
             progress_bar=False,
         )
+        if notebook.stem == "01_reports":
+            break_images(work)
     return work
+
+
+def break_images(work):
+    """One view of the first study of each split that has two: the notebooks look at these first."""
+    images = pd.read_csv(work / "images.csv").merge(pd.read_csv(work / "reports.csv")[["study_id", "split"]])
+    several = images[images.duplicated("study_id", keep=False)]
+    for path in several.drop_duplicates("split").path:
+        Path(path).write_bytes(b"no image")
 
 
 def test_the_main_line_comes_first():
@@ -42,6 +52,11 @@ def test_every_stage_wrote_its_files(work):
         assert (work / name).stat().st_size > 0
     for name in ("config.json", "vocab.json", "weights.safetensors", "history.csv", "predictions.png", "metrics.json"):
         assert (work / "runs/lstm" / name).stat().st_size > 0
+
+
+def test_broken_images_are_listed(work):
+    output = json.dumps(json.loads((work / "notebooks/02_features.ipynb").read_text()))
+    assert "3 unreadable" in output and "not a readable PNG" in output
 
 
 def test_every_reported_study_has_one_prediction(work):

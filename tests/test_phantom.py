@@ -319,6 +319,26 @@ def test_redraw_keeps_the_reports_and_draws_their_terms(tmp_path):
     assert (about["reports"], about["images"]) == ("real", "phantom")
 
 
+def test_redraw_notices_what_has_changed_and_leaves_nothing_of_another_source(tmp_path):
+    """The reports lie two folders down, and the copy nearer to the top than they."""
+    source = phantom.make(tmp_path / "data/deep/iu", studies=2, seed=3, size=32, workers=1)
+
+    def redrawn(data):
+        copy = phantom.redraw(data, tmp_path / "data/copy", size=32, workers=1)
+        return {str(name): value for name, value in content(copy).items() if name.suffix in (".xml", ".csv", ".json")}
+
+    assert "indiana_projections.csv" in redrawn(tmp_path / "data")
+    (source / "annotation.json").write_text("{}")
+    assert redrawn(tmp_path / "data")["annotation.json"] == b"{}"
+    report = source / "ecgen-radiology/1.xml"
+    report.write_text(report.read_text().replace("phantom collection", "collection"))
+    assert redrawn(tmp_path / "data")["ecgen-radiology/1.xml"] == report.read_bytes()
+
+    other = phantom.make(tmp_path / "other", studies=2, seed=4, size=32, workers=1)
+    (other / "indiana_projections.csv").unlink()
+    assert redrawn(other).keys() == {"ecgen-radiology/1.xml", "ecgen-radiology/2.xml", "phantom.json"}
+
+
 def test_a_real_collection_is_never_overwritten(tmp_path):
     (tmp_path / "ecgen-radiology").mkdir()
     with pytest.raises(MedcapError, match="another collection"):
@@ -350,7 +370,7 @@ def test_the_fingerprint_covers_every_room_that_draws_or_writes():
         for several in re.findall(r"^from \. import ([\w, ]+\w)", source, re.MULTILINE):
             names += several.split(", ")
         waiting += set(names) - needed
-    assert needed - {"files", "crew"} == set(phantom.SOURCES)
+    assert needed - {"files", "resume", "crew"} == set(phantom.SOURCES)
 
 
 def test_the_command_makes_or_redraws(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from medcap_paddle import vocab as vocabulary
 from medcap_paddle.config import Config
 from medcap_paddle.files import MedcapError
 
+ROOT = Path(__file__).parent.parent
 CONFIG = Config.tiny(embed=16, hidden=16, epochs=5, batch_size=16, dropout=0.3, patience=5)
 OPTIONS = {name: getattr(CONFIG, name) for name in train.OPTIONS}
 
@@ -353,7 +354,7 @@ def test_two_processes_do_not_make_the_same_file(tmp_path):
         "import sys, time; from medcap_paddle import files\n"
         f"with files.alone({str(tmp_path / 'features.h5')!r}): print('held', flush=True); time.sleep(60)"
     )
-    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
     assert other.stdout.readline() == b"held\n"
     message = "features.h5 is being written by another process: wait for it"
     with pytest.raises(MedcapError, match=message), files.alone(tmp_path / "features.h5"):
@@ -365,11 +366,13 @@ def test_two_processes_do_not_make_the_same_file(tmp_path):
 
 
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+    code = f"import os; from medcap_paddle import files\nwith files.atomic({str(tmp_path / 'a.csv')!r}) as temporary: "
+    with subprocess.Popen([sys.executable, "-c", code + "temporary.touch(); os._exit(0)"], cwd=ROOT) as child:
         pass
-    (tmp_path / f".a.csv.{child.pid}.partial.csv").touch()
+    (left,) = tmp_path.iterdir()
     kept = [
-        f".a.csv.{os.getpid()}.partial.csv",
+        left.name.replace(files.HOST, "another-machine"),  # there, a process of that number may live
+        left.name.replace(str(child.pid), str(os.getpid())),
         f".mine.{child.pid}.csv",
         ".a.csv.lock",
         ".a.csv.made",
@@ -384,7 +387,7 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
 
 
 def test_the_files_of_processes_that_may_live_are_not_swept(tmp_path, monkeypatch):
-    path = tmp_path / ".a.csv.99999.partial.csv"
+    path = tmp_path / f".a.csv.{files.HOST}.99999.partial.csv"
 
     def somebody_elses(*args):
         raise PermissionError
