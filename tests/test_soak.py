@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from pipeline import ARTEFACTS
 
 KILLS = int(os.environ.get("KILLS", 5))
@@ -37,11 +38,18 @@ def artefacts(work: Path) -> dict:
     return {name: (work / name).read_bytes() for name in ARTEFACTS} | pictures | {"history": history}
 
 
-def test_kills_change_nothing(tmp_path):
-    undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
-    child, begun = start(undisturbed), time.monotonic()
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A finished pipeline, and the seconds it took."""
+    work = tmp_path_factory.mktemp("undisturbed")
+    child, begun = start(work), time.monotonic()
     finish(child)
-    span, expected = time.monotonic() - begun, artefacts(undisturbed)
+    return work, time.monotonic() - begun
+
+
+def test_kills_change_nothing(undisturbed, tmp_path):
+    work, span = undisturbed
+    expected, disturbed = artefacts(work), tmp_path / "work"
     chance, kills, rounds = random.Random(), 0, 0
     while kills < KILLS:
         child = start(disturbed)
@@ -62,10 +70,10 @@ def test_kills_change_nothing(tmp_path):
     print(f"{kills} kills, {rounds + 1} rounds, {span:.1f} s undisturbed")
 
 
-def test_a_finished_pipeline_does_nothing(tmp_path):
-    finish(start(tmp_path))
-    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    told = finish(start(tmp_path))
+def test_a_finished_pipeline_does_nothing(undisturbed):
+    work, _ = undisturbed
+    made = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+    told = finish(start(work))
     assert told.count("nothing to do") == 6  # tables, features, vocabulary, both trainings, predictions
     kept = ("reports.csv", "images.csv", "features.h5", "weights.safetensors", "predictions.csv", ".png")
     for path, stamp in made.items():
