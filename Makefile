@@ -40,7 +40,7 @@ endif
 test: $(BIN)/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: $(BIN)/ready
 	KILLS=20 $(BIN)/python -m pytest -q -s tests/test_soak.py
