@@ -18,6 +18,7 @@ QUICK ?=
 
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
+CODE := medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
 COLLECTION := $(if $(IMAGES),$(WORK)/collection,$(DATA))
 
 .PHONY: run test encoder soak coverage format bench
@@ -38,8 +39,8 @@ endif
 	@echo "The notebooks as they ran: $(WORK)/notebooks"
 
 test: $(BIN)/ready
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: $(BIN)/ready
@@ -52,8 +53,8 @@ encoder: $(BIN)/ready
 	$(BIN)/python -m medcap_paddle.encoder
 
 format: $(BIN)/ready
-	$(BIN)/ruff check --fix
-	$(BIN)/ruff format
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
 bench: $(BIN)/ready benchmarks/.venv/ready
