@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -42,19 +43,29 @@ def each(function: Callable[..., Result], jobs: Iterable[tuple], ahead: int, wor
     else:
         pool = ThreadPoolExecutor(workers)
     begun = (pool.submit(function, *job) for job in chain(first, jobs))
-    return _results(deque(islice(begun, ahead)), begun)
+    with _loss_of_a_process_told():
+        waiting = deque(islice(begun, ahead))
+    return _results(waiting, begun)
 
 
 def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) -> Iterator[Result]:
     try:
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(islice(begun, 1))
-    except BrokenProcessPool as error:
-        raise MedcapError(f"a process that helped was ended ({error}): free some memory and run this again") from error
+        with _loss_of_a_process_told():
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(islice(begun, 1))
     finally:
         for future in waiting:
             future.cancel()
+
+
+@contextmanager
+def _loss_of_a_process_told() -> Iterator[None]:
+    """A process may die while jobs are handed out as well as while their results are awaited."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise MedcapError(f"a process that helped was ended ({error}): free some memory and run this again") from error
 
 
 def _leave_with(starter: int) -> None:

@@ -57,9 +57,15 @@ def test_an_error_comes_at_its_place():
         next(results)
 
 
-def test_a_worker_that_is_killed_is_told_of():
+@pytest.mark.parametrize("pause", [0, 3], ids=["while results are awaited", "while jobs are handed out"])
+def test_a_worker_that_is_killed_is_told_of(pause):
+    def jobs():
+        yield from MANY[:FEW]
+        time.sleep(pause)  # long enough for the first job to end its process
+        yield from MANY[FEW:]
+
     with pytest.raises(MedcapError, match="free some memory"):
-        list(each(os._exit, MANY, 9, 2))
+        list(each(os._exit, jobs(), 9, 2))
     assert list(each(late, MANY, 9, 2))[-1] == MANY[-1][0]  # and the next crew is a new one
 
 
