@@ -116,6 +116,8 @@ class Linear(nn.Linear):
     """
 
     def forward(self, rows: paddle.Tensor) -> paddle.Tensor:
+        if not paddle.is_grad_enabled():
+            return super().forward(rows)  # the same to the last bit, and faster
         flat = rows.reshape([-1, rows.shape[-1]])
         bias = paddle.matmul(paddle.ones([flat.shape[0], 1]), self.bias.unsqueeze(0))
         return (paddle.matmul(flat, self.weight) + bias).reshape([*rows.shape[:-1], -1])

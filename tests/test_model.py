@@ -86,6 +86,15 @@ def test_a_linear_layer_is_paddles():
         np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), rtol=1e-5)
 
 
+def test_a_linear_layer_gives_the_same_bits_with_and_without_gradients():
+    layer = Linear(33, 77)
+    layer.bias.set_value(paddle.rand([77]))
+    rows = paddle.rand([5, 33])
+    with paddle.no_grad():
+        free = layer(rows)
+    assert (free == layer(rows)).all()
+
+
 def test_dropout_leaves_out_the_same_numbers_at_every_word(model):
     model.train()
     model.dropout = 0.5
