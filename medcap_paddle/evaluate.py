@@ -42,9 +42,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__
 from .files import MedcapError, alone, digest, plain_ending, read_json, read_table, write_json
-from .labels import OBSERVATIONS, averages, counts, label, scores
+from .labels import OBSERVATIONS, averages, counts, knowledge, label, scores
 from .reports import clean
 from .resume import finished, unchanged
 
@@ -57,6 +56,8 @@ RESAMPLES = 2000
 SIGMA = 6.0  # width of CIDEr's length penalty
 METEOR_SECONDS = 120
 METEOR_COUNTS = 23
+# The code that makes the figures, as it was loaded: a newer version does not keep an older one's.
+RULES = digest(*(Path(__file__).with_name(name).read_bytes() for name in ("reports.py", "labels.py", "evaluate.py")))
 
 
 # Input ----------------------------------------------------------------------------------------------------------------
@@ -449,7 +450,7 @@ def evaluate_runs(
     whole, single = Path(runs_dir) / "metrics.json", [Path(runs_dir) / name / "metrics.json" for name in tables]
     vocab, train, java = set(vocab) if vocab else None, set(train), bool(shutil.which("java"))
     texts = {name: table.astype(str).to_dict("list") for name, table in tables.items()}
-    inputs = digest(__version__, texts, list(texts), vocab and sorted(vocab), sorted(train), split, java)
+    inputs = digest(RULES, knowledge(), texts, list(texts), vocab and sorted(vocab), sorted(train), split, java)
     if unchanged(whole, inputs, *single):
         tqdm.write(f"{whole} is up to date: nothing to do")
         return read_json(whole, "run 06_evaluate.ipynb")

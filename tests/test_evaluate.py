@@ -412,3 +412,7 @@ def test_an_evaluation_is_not_done_twice_and_every_change_is_noticed(tmp_path, m
         assert len(done) == k + 2, change
     evaluate.evaluate_runs(tmp_path, tables | {"lstm": table(references, texts(8, 9))}, **options | changes[-1])
     assert len(done) == 6
+    for name, value in (("RULES", "newer code"), ("knowledge", lambda: {"phrases": {}})):
+        monkeypatch.setattr(evaluate, name, value)
+        evaluate.evaluate_runs(tmp_path, tables, **options)
+    assert len(done) == 8
