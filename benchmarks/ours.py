@@ -22,7 +22,7 @@ def extraction(scratch: Path):
     eyes = encoder.load("resnet101", scratch / "resnet101.safetensors")
     paths = work.pictures(scratch)
     table = pd.DataFrame({"image_id": map(str, range(len(paths))), "path": paths})
-    run, precision = features.fast(eyes, scratch)
+    run, _ = features.fast(eyes, scratch)
     inside = []
 
     def network(pixels):
@@ -33,7 +33,7 @@ def extraction(scratch: Path):
 
     # Left out: the export of the network, seconds however many images follow, and the first batch once more in
     # float32, which states the difference.
-    features.fast, features.eager = lambda *_: (network, precision), lambda _: network
+    features.fast = lambda *_: (network, "float32")  # as if there were no difference to state
     out = scratch / "features.h5"
 
     def once():
@@ -143,8 +143,8 @@ def parse(scratch: Path):
 def grow_features(scratch: Path):
     eyes = encoder.load("small")
     paths = sorted(map(str, (scratch / "small").glob("*.png")))
-    run, precision = features.fast(eyes, scratch)
-    features.fast, features.eager = lambda *_: (run, precision), lambda _: run  # the start is of no number of images
+    run, _ = features.fast(eyes, scratch)
+    features.fast = lambda *_: (run, "float32")  # the start is of no number of images
     out = scratch / "grown.h5"
 
     def seconds(n: int) -> float:

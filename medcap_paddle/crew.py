@@ -17,15 +17,12 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TypeVar
 
+from . import cores
 from .files import MedcapError
 
 Result = TypeVar("Result")
 FEW = 8  # jobs that are done before a process has started
 IDLE = 30  # seconds after which a process without work ends
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(function: Callable[..., Result], jobs: Iterable[tuple], ahead: int, workers: int = 0) -> Iterator[Result]:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import paddle
 
-from . import image, ranks
+from . import cores, image, ranks
 from .crew import each
 from .encoder import Encoder, choose, load
 from .files import MedcapError, alone, atomic, digest, plain_ending, read_json, read_table, require, reserve
@@ -101,7 +101,8 @@ def extract(
         jobs = [
             paths[k : k + some] for start in starts for k in range(start, min(start + batch_size, len(paths)), some)
         ]
-        ready = chain.from_iterable(each(image.prepared, ((job, encoder.image_size) for job in jobs), ahead=6))
+        tasks = ((job, encoder.image_size) for job in jobs)
+        ready = chain.from_iterable(each(image.prepared, tasks, ahead=cores() + 4))
         with bar, tempfile.TemporaryDirectory() as folder:
             run, precision = fast(encoder, folder, exact)
             run = _within_memory(run)
@@ -183,7 +184,7 @@ def fast(encoder: Encoder, folder: str | Path, exact: bool = False) -> tuple[Run
         run, precision = exported(encoder, folder, exact)
         run(np.zeros((1, 3, encoder.image_size, encoder.image_size), np.float32))  # an operator may be missing
         return run, precision
-    except (RuntimeError, OSError) as error:
+    except Exception as error:  # Paddle raises nearly anything
         warnings.warn(f"Paddle could not export the encoder, computing slowly in eager mode: {error}", stacklevel=2)
         return eager(encoder), "float32"
 

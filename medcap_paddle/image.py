@@ -32,7 +32,7 @@ def read(path: str | Path) -> np.ndarray:
                 raise MedcapError(f"{path} declares {width} x {height} pixels, more than we read: save a smaller copy")
             picture.load()
             return _gray(ImageOps.exif_transpose(picture))
-    except MedcapError:
+    except (MedcapError, MemoryError):  # short memory is not the file's fault
         raise
     except Exception as error:  # decoders raise nearly anything on broken input: OSError, SyntaxError, struct.error ...
         raise MedcapError(f"{path} is not a readable PNG or JPEG ({error}): replace the file") from error

@@ -4,9 +4,13 @@ import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 from medcap_paddle import vocab as vocabulary
 from medcap_paddle.dataset import Studies
+
+settings.register_profile("patient", deadline=None)  # a first example may import a library
+settings.load_profile("patient")
 
 SENTENCES = [
     "the heart is enlarged .",

@@ -54,7 +54,7 @@ def coco(references, predictions):
 SOME = st.lists(st.sampled_from([*WORDS, "<unk>", "x-xxxx", "éa", "4"]), min_size=1, max_size=9).map(" ".join)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(SOME, SOME | st.just("")), min_size=2, max_size=6))
 def test_figures_are_pycocoevalcaps_and_within_their_bounds(pairs):
     references, predictions = zip(*pairs, strict=True)
@@ -68,7 +68,7 @@ def test_figures_are_pycocoevalcaps_and_within_their_bounds(pairs):
         assert back[name] == pytest.approx(ours[name], abs=1e-9), "the order of the studies does not matter"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), min_size=1, max_size=4))
 def test_any_text_has_figures_that_are_numbers(pairs):
     table_ = table(*zip(*pairs, strict=True))

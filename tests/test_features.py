@@ -65,6 +65,16 @@ def test_fast_features_are_close_and_say_how_close(images, random, made, tmp_pat
     assert (summary.attributes["precision"] == "float32") == (attributes["difference"] == 0)
 
 
+def test_an_encoder_that_cannot_be_exported_is_slow_but_right(images, random, made, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ValueError("(InvalidArgument) no such operator")
+
+    monkeypatch.setattr(features, "exported", refuse)
+    with pytest.warns(UserWarning, match="slowly in eager mode: .*no such operator"):
+        features.extract(images, random, tmp_path / "slow.h5", batch_size=3)
+    np.testing.assert_allclose(features.read(tmp_path / "slow.h5")[1], features.read(made[0])[1], rtol=1e-4, atol=1e-5)
+
+
 def test_unreadable_images_are_left_out_and_listed(images, random, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -64,7 +64,6 @@ def everything(folder):
 # The parser -----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.text(IN_XML, min_size=1, max_size=30), st.text(IN_XML, max_size=60), st.text(IN_XML, max_size=20))
 def test_whatever_a_report_says_is_read_as_it_is(tmp_path_factory, study_id, findings, mesh):
     path = tmp_path_factory.mktemp("xml") / "1.xml"
@@ -79,7 +78,6 @@ def test_whatever_a_report_says_is_read_as_it_is(tmp_path_factory, study_id, fin
 PIECES = st.sampled_from([b"<eCitation>", b"</eCitation>", b'<uId id="1"/>', b"<!DOCTYPE", b"&a;", b"\0", b"\xff\xfe"])
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES | st.binary(max_size=8), max_size=12).map(b"".join))
 def test_any_bytes_are_a_report_or_are_left_out(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("xml") / "1.xml"

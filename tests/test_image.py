@@ -105,3 +105,13 @@ def test_transform_averages_areas_and_keeps_sides():
     for size in (20, 80):  # smaller and larger
         pixels = transform(left, size)[0]
         assert pixels[:, : size // 4].min() > pixels[:, -size // 4 :].max()
+
+
+def test_short_memory_is_not_taken_for_a_broken_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    Image.new("L", (8, 8)).save(tmp_path / "good.png")
+    monkeypatch.setattr(Image.Image, "convert", full)
+    with pytest.raises(MemoryError):
+        read(tmp_path / "good.png")

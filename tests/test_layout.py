@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import medcap_paddle
+
 ROOT = Path(__file__).parent.parent
 ROOMS = re.search(r"files  resume.*?show", (ROOT / "medcap_paddle/__init__.py").read_text(), re.DOTALL)[0].split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,7 +36,7 @@ def test_a_room_imports_only_from_earlier_ones(room):
     tree = ast.parse((ROOT / f"medcap_paddle/{room}.py").read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names = {node.module} if node.module else {alias.name for alias in node.names} - {"__version__"}
+            names = {node.module} if node.module else {alias.name for alias in node.names} - {"__version__", "cores"}
             for name in names:
                 assert ROOMS.index(name) < ROOMS.index(room), f"{room} imports {name}"
 
@@ -64,9 +66,24 @@ def test_entering_adds_little_to_importing_paddle():
 def test_paddle_is_prepared_and_the_user_respected():
     code = "import os, medcap_paddle; print(os.environ['OMP_NUM_THREADS'])"
     free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    for env, expected in [(free, None), (free | {"OMP_NUM_THREADS": "7"}, "7")]:
-        threads = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT, env=env).strip()
-        assert threads == expected if expected else int(threads) >= 1
+    for env, expected in [(free, medcap_paddle.cores()), (free | {"OMP_NUM_THREADS": "7"}, 7)]:
+        assert int(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=env)) == expected
+
+
+def test_cores_are_those_of_the_process_its_container_and_its_share_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(medcap_paddle, "CONTROL", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert medcap_paddle.cores() == 64
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
+    for quota, expected in (("-1", 64), ("50000", 1), ("800000", 8)):  # control groups 1
+        (tmp_path / "cpu/cpu.cfs_quota_us").write_text(f"{quota}\n")
+        assert medcap_paddle.cores() == expected
+    for limits, expected in (("600000 100000", 6), ("max 100000", 8)):  # control groups 2, which come first
+        (tmp_path / "cpu.max").write_text(f"{limits}\n")
+        assert medcap_paddle.cores() == expected
+    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "3")
+    assert medcap_paddle.cores() == 2
 
 
 def test_what_is_set_for_paddle_is_said_once():
@@ -81,10 +98,11 @@ def test_what_is_set_for_paddle_is_said_once():
 
 
 def test_a_late_import_is_warned_about():
-    code = "import sys; sys.modules['paddle'] = sys; import medcap_paddle"
-    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    """Also of the threads: Paddle has by then set OMP_NUM_THREADS itself."""
+    code = "import paddle, os; assert os.environ['OMP_NUM_THREADS'] == '1'; import medcap_paddle"
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_"))}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env)
-    assert "import medcap_paddle first" in done.stderr
+    assert f"import medcap_paddle first, or set OMP_NUM_THREADS={medcap_paddle.cores()}" in done.stderr
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "benchmarks/ours.py"], ids=lambda p: p.stem)

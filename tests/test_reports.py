@@ -9,7 +9,7 @@ from dataclasses import asdict
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medcap_paddle import archive, reports
@@ -104,14 +104,12 @@ PIECES = [
 reportlike = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=12).map("".join)
 
 
-@settings(deadline=None)
 @given(reportlike, st.sampled_from(["r2gen", "original"]))
 def test_cleaning_twice_changes_nothing(text, rules):
     once = clean(text, rules)
     assert clean(once, rules) == once
 
 
-@settings(deadline=None)
 @given(reportlike)
 def test_cleaned_text_is_lower_case_words_and_full_stops(text):
     cleaned = clean(text)
@@ -122,7 +120,6 @@ def test_cleaned_text_is_lower_case_words_and_full_stops(text):
     assert cleaned == "" or (cleaned.endswith(" .") and set(cleaned.split()) != {"."})
 
 
-@settings(deadline=None)
 @given(reportlike)
 def test_the_original_cleaning_keeps_letters_only(text):
     words = clean(text, "original").split()
