@@ -40,14 +40,14 @@ def each(function: Callable[..., Result], jobs: Iterable[tuple], ahead: int, wor
     else:
         pool = ThreadPoolExecutor(workers)
     begun = (pool.submit(function, *job) for job in chain(first, jobs))
-    with _loss_of_a_process_told():
+    with _losses_told():
         waiting = deque(islice(begun, ahead))
     return _results(waiting, begun)
 
 
 def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) -> Iterator[Result]:
     try:
-        with _loss_of_a_process_told():
+        with _losses_told():
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(islice(begun, 1))
@@ -57,12 +57,12 @@ def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) ->
 
 
 @contextmanager
-def _loss_of_a_process_told() -> Iterator[None]:
-    """A process may die while jobs are handed out as well as while their results are awaited."""
+def _losses_told() -> Iterator[None]:
+    """A process may die, or run out of memory, while jobs are handed out as well as while their results are awaited."""
     try:
         yield
-    except BrokenProcessPool as error:
-        raise MedcapError(f"a process that helped was ended ({error}): free some memory and run this again") from error
+    except (BrokenProcessPool, MemoryError) as error:
+        raise MedcapError(f"a helping process was ended ({error!r}): free some memory and run this again") from error
 
 
 def _leave_with(starter: int) -> None:

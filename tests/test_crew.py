@@ -24,6 +24,10 @@ def whose(_):
     return os.getpid()
 
 
+def full(_):
+    raise MemoryError
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("ahead", [1, 5, 1000])
 def test_results_come_in_the_order_of_the_jobs(workers, ahead):
@@ -67,6 +71,12 @@ def test_a_worker_that_is_killed_is_told_of(pause):
     with pytest.raises(MedcapError, match="free some memory"):
         list(each(os._exit, jobs(), 9, 2))
     assert list(each(late, MANY, 9, 2))[-1] == MANY[-1][0]  # and the next crew is a new one
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_without_memory_is_told_of(workers):
+    with pytest.raises(MedcapError, match="MemoryError.*free some memory"):
+        list(each(full, MANY, 9, workers))
 
 
 def test_a_script_without_a_guard_runs_once(tmp_path):
