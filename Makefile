@@ -1,46 +1,54 @@
 # make run      notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
 # make test     all tests, the notebooks included
-# make encoder  train our small image encoder again
+# make encoder  train our small image encoder again, on drawings
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
 # make bench    how fast it is against PyTorch and Paddle as installed (in an environment of its own)
 #
 # DATA, WORK     the collection, and where everything is written
 # IMAGES=phantom draw the images of DATA's reports from their MeSH terms
-# RUN, QUICK=1   name of the run (RUN=original: the AI Studio settings); a small phantom and model
+# RUN            name of the run
+# PRESET         settings: real, phantom, tiny or original (the AI Studio notebook's); empty: what suits the reports
+# QUICK=1        a small phantom and a tiny model
 
 PYTHON ?= python3
 DATA ?=
 WORK ?= work
 IMAGES ?=
 RUN ?= lstm
+PRESET ?=
 QUICK ?=
+export DATA WORK IMAGES RUN PRESET
 
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 CODE := medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
-COLLECTION := $(if $(IMAGES),$(WORK)/collection,$(DATA))
 
 .PHONY: run test encoder soak coverage format bench
 
+# Paths may hold blanks and Chinese: they reach the shell as variables, never as words of make.
 run: $(BIN)/ready
-ifneq ($(IMAGES),)
-	@test "$(IMAGES)" = phantom -a -n "$(DATA)" || { echo "IMAGES=phantom needs DATA=<folder with reports>"; exit 1; }
-	$(BIN)/python -m medcap_paddle.phantom "$(COLLECTION)" --redraw "$(DATA)"
-endif
-	@mkdir -p "$(WORK)/notebooks"
-	@set -e; for notebook in $(NOTEBOOKS); do \
-		$(BIN)/papermill $$notebook "$(WORK)/notebooks/$$(basename $$notebook)" --cwd notebooks -k python3 -l python \
-			-r data_dir "$(if $(COLLECTION),$(abspath $(COLLECTION)))" -r work_dir "$(abspath $(WORK))" \
-			-r run "$(RUN)" -p quick $(if $(QUICK),True,False); \
-	done
-	@cat "$(WORK)/summary.txt"
-	@echo; echo "Predictions under their radiographs: $(WORK)/runs/$(RUN)/predictions.png"
-	@echo "The notebooks as they ran: $(WORK)/notebooks"
+	@set -e; \
+	absolute() { case "$$1" in "" | /*) echo "$$1";; *) echo "$$PWD/$$1";; esac; }; \
+	work=$$(absolute "$$WORK"); data=$$(absolute "$$DATA"); \
+	if [ -n "$$IMAGES" ]; then \
+		if [ "$$IMAGES" != phantom ] || [ -z "$$data" ]; then echo "IMAGES=phantom needs DATA=<reports>"; exit 1; fi; \
+		$(BIN)/python -m medcap_paddle.phantom "$$work/collection" --redraw "$$data"; \
+		data="$$work/collection"; \
+	fi; \
+	mkdir -p "$$work/notebooks"; \
+	for notebook in $(NOTEBOOKS); do \
+		$(BIN)/python -m papermill $$notebook "$$work/$$notebook" --cwd notebooks -k python3 -l python \
+			-r data_dir "$$data" -r work_dir "$$work" -r run "$$RUN" -r preset "$$PRESET" \
+			-p quick $(if $(QUICK),True,False); \
+	done; \
+	cat "$$work/summary.txt"; \
+	echo; echo "Predictions under their radiographs: $$WORK/runs/$$RUN/predictions.png"; \
+	echo "The notebooks as they ran: $$WORK/notebooks"
 
 test: $(BIN)/ready
-	$(BIN)/ruff check $(CODE)
-	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/python -m ruff check $(CODE)
+	$(BIN)/python -m ruff format --check $(CODE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: $(BIN)/ready
@@ -50,21 +58,23 @@ coverage: $(BIN)/ready
 	$(BIN)/python -m pytest -q --cov --cov-report=term
 
 encoder: $(BIN)/ready
-	$(BIN)/python -m medcap_paddle.encoder
+	$(BIN)/python -m medcap_paddle.phantom.pretrain
 
 format: $(BIN)/ready
-	$(BIN)/ruff check --fix $(CODE)
-	$(BIN)/ruff format $(CODE)
-	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
+	$(BIN)/python -m ruff check --fix $(CODE)
+	$(BIN)/python -m ruff format $(CODE)
+	$(BIN)/python -m nbstripout --keep-id notebooks/*.ipynb
 
 bench: $(BIN)/ready benchmarks/.venv/ready
-	$(BIN)/python benchmarks/bench.py benchmarks/.venv/bin/python $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python benchmarks/bench.py benchmarks/.venv/bin/python $(if $(DATA),--data "$$DATA")
 
-$(BIN)/ready: requirements.txt
-	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'Python 3.10 or newer is needed: make PYTHON=python3.11')"
+# The package is installed in place, so that a kernel started anywhere finds it.
+$(BIN)/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(not (3, 10) <= v < (3, 14) and 'Python 3.10 to 3.13 is needed, this is %d.%d: make PYTHON=python3.11' % v[:2])"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
 	@touch $@
 
 benchmarks/.venv/ready: benchmarks/requirements.txt

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -12,20 +13,27 @@ import paddle
 import pandas as pd
 
 import work
-from medcap_paddle import dataset, encoder, features, reports, train
+from medcap_paddle import dataset, encoder, feature_file, features, reports, train
 from medcap_paddle.beam_search import beam_search
-from medcap_paddle.model import LSTMCaptioner
+from medcap_paddle.config import GenerationSettings, TrainingSettings
+from medcap_paddle.loss import token_nll
+from medcap_paddle.models.lstm import LSTMCaptioner
+from medcap_paddle.runtime import loop
+from medcap_paddle.runtime.files import write_tensors
+from medcap_paddle.vision import predictor
+
+FREE = GenerationSettings(beam_size=work.BEAM, min_length=work.STEPS, length_penalty=0.0, no_repeat_ngram=0)
 
 
 def extraction(scratch: Path):
     """ResNet-101 features from PNG files to features.h5; also the seconds of it that were spent in the network."""
-    eyes = encoder.load("resnet101", scratch / "resnet101.safetensors")
+    network = encoder.load("resnet101", scratch / "resnet101.safetensors")
     paths = work.pictures(scratch)
     table = pd.DataFrame({"image_id": map(str, range(len(paths))), "path": paths})
-    run, _ = features.fast(eyes, scratch)
+    run, _ = predictor.fast(network, scratch)
     inside = []
 
-    def network(pixels):
+    def timed(pixels):
         begun = time.perf_counter()
         values = run(pixels)
         inside.append(time.perf_counter() - begun)
@@ -33,68 +41,76 @@ def extraction(scratch: Path):
 
     # Left out: the export of the network, seconds however many images follow, and the first batch once more in
     # float32, which states the difference.
-    features.fast = lambda *_: (network, "float32")  # as if there were no difference to state
+    predictor.fast = lambda *_: (timed, "float32")  # as if there were no difference to state
     out = scratch / "features.h5"
 
     def once():
         out.unlink(missing_ok=True)
         inside.clear()
         begun = time.perf_counter()
-        features.extract(table, eyes, out)
+        features.extract(table, network, out)
         answer = {"amount": len(paths), "seconds": time.perf_counter() - begun, "network": sum(inside)}
-        return {**answer, "norm": float(np.linalg.norm(features.read(out)[1][: work.COMPARED]))}
+        pooled = feature_file.read(out, ["pooled"])[1]["pooled"]
+        return {**answer, "norm": float(np.linalg.norm(pooled[: work.COMPARED]))}
 
     return once
 
 
-def captioner(vocab: int) -> LSTMCaptioner:
+def captioner(vocab: int, hidden: int = work.H) -> LSTMCaptioner:
     paddle.seed(0)
-    return LSTMCaptioner(work.D, vocab, work.H, work.H, 1, 0.3, True, 0.1)
+    settings = LSTMCaptioner.Settings(hidden, hidden, 1, dropout=0.3, feature_dropout=0.1, feature_noise=0.0)
+    return LSTMCaptioner(settings, {"pooled": (work.D,)}, vocab)
 
 
 def save_captioners(scratch: Path):
     """Weights and answers for the other workers: the same model must give the same loss and the same words."""
     for vocab in (work.V, work.WORDS):
-        train.save_weights(captioner(vocab), scratch / f"captioner{vocab}.safetensors")
-    eyes = encoder.Encoder(paddle.vision.models.resnet101(num_classes=0), "resnet101", "", "", 2048, work.SIZE)
+        write_tensors(scratch / f"captioner{vocab}.safetensors", loop.tensors(captioner(vocab)))
+    network = paddle.vision.models.resnet101(num_classes=0)
     names = {}
     rng = np.random.default_rng(0)
-    for name, value in eyes.network.state_dict().items():
+    for name, value in network.state_dict().items():
         value = value.numpy()
         if name.endswith(("conv1.weight", "conv2.weight", "conv3.weight")) or "downsample.0" in name:
             value = rng.normal(0, np.sqrt(2 / value[0].size), value.shape).astype("float32")
         elif "bn3.weight" in name:
             value = np.full_like(value, 0.2)  # or random weights end in numbers of a million
         names[name.replace("_mean", "running_mean").replace("_variance", "running_var")] = value
-    train.write_tensors(scratch / "resnet101.safetensors", names)
+    write_tensors(scratch / "resnet101.safetensors", names)
     return lambda: {"amount": 1}
 
 
-def loss(model, features, tokens) -> float:
-    nll = train.token_nll(model(features, tokens[:, :-1]), tokens[:, 1:])
+def loss(model, pooled, tokens) -> float:
+    nll = token_nll(model({"pooled": pooled}, tokens[:, :-1]), tokens[:, 1:])
     return float(nll.mean())
+
+
+class Bar:
+    def update(self):
+        pass
+
+
+def epoch(model, split: dataset.Studies, settings: TrainingSettings):
+    """A function that trains for an epoch, as `loop.fit` does, without writing anything."""
+    task = train.TeacherForcing(model, split, None, settings)
+    optimizer, rate = loop.optimizer_of(model, settings, task.steps)
+    learn = loop._learner(model, task, optimizer)
+    return lambda: loop._epoch(model, task, 1, 0, learn, rate, Bar())
 
 
 def fit(_: Path):
     """An epoch of the loop that trains: batches assembled, forward, backward, clipping, Adam."""
     values, tokens = work.training()
     table = pd.DataFrame({"study_id": range(len(tokens))})
-    split = dataset.Studies(table, list(values), tokens.tolist(), pad=0)
+    split = dataset.Studies(table, {"pooled": list(values)}, tokens.tolist(), pad=0)
     model = captioner(work.V)
     model.eval()
     agreed = loss(model, paddle.to_tensor(values[: work.B]), paddle.to_tensor(tokens[: work.B]))
-    model.train()
-    rate = paddle.optimizer.lr.LambdaDecay(1e-3, lambda _: 1.0)
-    clip = paddle.nn.ClipGradByGlobalNorm(5.0)
-    optimizer = paddle.optimizer.Adam(rate, parameters=model.parameters(), grad_clip=clip)
-    learn = train.learner(model, optimizer, 0, work.B * work.T)
-
-    class Bar:
-        def update(self):
-            pass
+    settings = TrainingSettings(batch_size=work.B, learning_rate=1e-3, schedule="constant")
+    run = epoch(model, split, settings)
 
     def once():
-        train.train_epoch(model, split, work.B, np.random.default_rng(0), optimizer, rate, learn, Bar())
+        run()
         return {"amount": len(tokens) * work.T, "loss": agreed}
 
     return once
@@ -103,12 +119,10 @@ def fit(_: Path):
 def beam(_: Path):
     model = captioner(work.WORDS)
     model.eval()
-    values = paddle.to_tensor(work.studies())
+    inputs = {"pooled": paddle.to_tensor(work.studies())}
 
     def once():
-        found = beam_search(
-            model, values, work.BOS, work.EOS, beam_size=work.BEAM, max_length=work.STEPS, min_length=work.STEPS
-        )
+        found = beam_search(model, inputs, work.BOS, work.EOS, FREE, work.STEPS)
         return {"amount": work.IMAGES, "words": [list(beams[0][0]) for beams in found[:8]]}
 
     return once
@@ -141,10 +155,10 @@ def parse(scratch: Path):
 
 
 def grow_features(scratch: Path):
-    eyes = encoder.load("small")
+    network = encoder.load("small")
     paths = sorted(map(str, (scratch / "small").glob("*.png")))
-    run, _ = features.fast(eyes, scratch)
-    features.fast = lambda *_: (run, "float32")  # the start is of no number of images
+    run, _ = predictor.fast(network, scratch)
+    predictor.fast = lambda *_: (run, "float32")  # the start does not grow with the images
     out = scratch / "grown.h5"
 
     def seconds(n: int) -> float:
@@ -153,7 +167,7 @@ def grow_features(scratch: Path):
             {"image_id": [f"{i}" for i in range(n)], "path": [paths[i % len(paths)] for i in range(n)]}
         )
         begun = time.perf_counter()
-        features.extract(table, eyes, out)
+        features.extract(table, network, out)
         return time.perf_counter() - begun
 
     return growth(seconds)
@@ -164,41 +178,34 @@ def made_up(n: int) -> dataset.Studies:
     rng = np.random.default_rng(0)
     values = list(rng.normal(size=[n, 2, work.D]).astype("float32"))
     tokens = [rng.integers(3, work.V, length).tolist() for length in rng.integers(20, 60, n)]
-    return dataset.Studies(pd.DataFrame({"study_id": range(n)}), values, tokens, pad=0)
+    return dataset.Studies(pd.DataFrame({"study_id": range(n)}), {"pooled": values}, tokens, pad=0)
 
 
 def grow_train(_: Path):
-    paddle.seed(0)
-    model = LSTMCaptioner(work.D, work.V, 128, 128)
-    model.train()
-    rate = paddle.optimizer.lr.LambdaDecay(1e-3, lambda _: 1.0)
-    optimizer = paddle.optimizer.Adam(rate, parameters=model.parameters())
-
-    class Bar:
-        def update(self):
-            pass
+    model = captioner(work.V, 128)
+    settings = TrainingSettings(batch_size=16, learning_rate=1e-3, schedule="constant")
 
     def seconds(n: int) -> float:
-        split = made_up(n)
-        learn = train.learner(model, optimizer, 0, 16 * 40.0)
+        run = epoch(model, made_up(n), settings)
         begun = time.perf_counter()
-        train.train_epoch(model, split, 16, np.random.default_rng(0), optimizer, rate, learn, Bar())
+        run()
         return time.perf_counter() - begun
 
     return growth(seconds)
 
 
 def grow_beam(_: Path):
-    paddle.seed(0)
-    model = LSTMCaptioner(work.D, work.V, 128, 128)
+    model = captioner(work.V, 128)
     model.eval()
+    settings = replace(FREE, min_length=20)
 
     def seconds(n: int) -> float:
         split = made_up(n)
         begun = time.perf_counter()
         for start in range(0, n, 64):
-            values, _ = split.batch(np.arange(start, min(start + 64, n)))
-            beam_search(model, paddle.to_tensor(values), work.BOS, work.EOS, beam_size=3, max_length=20, min_length=20)
+            inputs, _ = split.batch(range(start, min(start + 64, n)))
+            pooled = paddle.to_tensor(inputs["pooled"])
+            beam_search(model, {"pooled": pooled}, work.BOS, work.EOS, settings, 20)
         return time.perf_counter() - begun
 
     return growth(seconds)

@@ -19,18 +19,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
 import numpy as np
 
-from medcap_paddle import dataset, encoder, evaluate, features, files, generate, phantom, reports, resume, train
+from medcap_paddle import encoder, evaluate, feature_file, features, generate, models, phantom, reports, runs, train
 from medcap_paddle import vocab as vocabulary
-from medcap_paddle.config import Config
+from medcap_paddle.config import choose
+from medcap_paddle.dataset import load
+from medcap_paddle.runtime import cache, files, loop
 
 CALLS = [
-    *((files, name) for name in ("digest", "_seal", "sweep", "reserve")),
-    *((resume, name) for name in ("unchanged", "finished", "stamp", "forget", "_read")),
-    *((train, name) for name in ("store", "restore", "set_aside")),
-    (features, "_seal"),
+    *((files, name) for name in ("digest", "_seal", "remove_stale", "reserve")),
+    *((cache, name) for name in ("is_current", "mark_done", "stamp", "clear", "_read")),
+    *((loop, name) for name in ("store", "restore", "set_aside")),
     (np, "savez"),  # only parts are written with it
 ]
-BLOCKS = [(files, "atomic"), (files, "alone")]  # their beginning and their end: what is written inside is no safety
+BLOCKS = [(files, "atomic"), (files, "lock")]  # their beginning and their end: what is written inside is no safety
 
 
 class Clock:
@@ -97,21 +98,21 @@ def _hashable(value) -> bool:
 
 
 def pipeline(work: Path, studies: int) -> None:
-    config = Config.phantom()
+    config = choose("phantom")
     reports.build(phantom.make(work / "phantom", studies=studies, workers=1), work)
     images = files.read_table(work / "images.csv", ["image_id", "path"], "")
     features.extract(images, encoder.load("small"), work / "features.h5")
     table = files.read_table(work / "reports.csv", ["split", "report"], "")
     known = table.report[table.split == "train"]
-    vocab = vocabulary.make(known, config.min_freq, work / "vocab.json")
-    parts = [dataset.load(work, split, vocab) for split in ("train", "val", "test")]
-    run, facts = work / "runs/lstm", features.read(work / "features.h5")[2]
-    model = train.build(config, parts[0].feature_dim, len(vocab))
-    train.save_run(run, config, vocab, parts[0].feature_dim, facts)
-    train.fit(model, *parts[:2], run, **{name: getattr(config, name) for name in train.OPTIONS})
-    model, config, vocab, _ = train.load_run(run)
-    generate.predict(model, vocab, parts[2], config, out=run / "predictions.csv")
-    tables = {"lstm": evaluate.read_predictions(run / "predictions.csv")}
+    vocab = vocabulary.make(known, config.reports.min_freq, work / "vocab.json")
+    parts = [load(work, split, vocab, config) for split in ("train", "val", "test")]
+    run_dir = work / "runs/lstm"
+    model = models.build(config.decoder, parts[0].shapes, len(vocab))
+    runs.save(run_dir, config, vocab, parts[0].shapes, feature_file.index(work / "features.h5").attributes)
+    train.fit(model, *parts[:2], run_dir, config.training)
+    run = runs.load(run_dir)
+    generate.predict(run.model, run.vocab, parts[2], run.config, out=run_dir / "predictions.csv")
+    tables = {"lstm": evaluate.read_predictions(run_dir / "predictions.csv")}
     evaluate.evaluate_runs(work / "runs", tables, vocabulary.tokens(vocab), known, "test")
 
 

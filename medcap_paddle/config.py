@@ -1,128 +1,163 @@
-"""The settings of a run, in one frozen dataclass that is saved with every run.
+"""The settings of a run: one frozen dataclass of small groups. Functions take the group they need; every run saves all.
 
-Config()            what we recommend for the reports of radiologists
-Config.phantom()    the same for a phantom's, whose language is simple: smaller, and learnt in minutes
-Config.tiny()       seconds, for tests and a first look
-Config.original()   the AI Studio notebook as it was, to see what it does
+A preset is a file of `presets/` that says what differs from the defaults; another one is an entry of `PRESETS`:
+
+    real      for the reports of radiologists
+    phantom   for a phantom's, whose language is simple: smaller, and trained in minutes
+    tiny      seconds, for tests and a first look
+    original  the AI Studio notebook as it was, to see what it does
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .files import MedcapError, read_json, write_json
+from .runtime.files import MedcapError, read_json, write_json
+
+if TYPE_CHECKING:
+    from .models.decoder import DecoderSettings
+
+FIX = "fix it or run 04_train.ipynb"
+RUN = "lstm"  # the name of a run, unless another is given
 
 
 @dataclass(frozen=True)
-class Config:
-    seed: int = 0
-    # reports
+class ReportSettings:
     split: str = "auto"  # annotation.json where the collection has one, else "7:1:2"; "8:2" has no val
     cleaning: str = "r2gen"  # or "original"
-    # features
-    encoder: str = "auto"  # "resnet101", "small", "random"
-    # vocabulary
-    min_freq: int = 3
-    # dataset
-    views: str = "all"  # or "first": the first figure of each report only
+    seed: int = 0  # of the split
+    min_freq: int = 3  # words seen fewer times in train become <unk>
     max_length: int = 60  # token ids of a report, the begin token included
-    # model
-    embed: int = 512
-    hidden: int = 512
-    layers: int = 1
-    dropout: float = 0.5
-    feature_dropout: float = 0.3  # of the image: no finding may hang on a single number
-    feature_noise: float = 0.5  # in standard deviations: nor may a study be known by its numbers
-    remind: bool = True  # keep the image in sight at every word, not only before the first
-    # training
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    encoder: str = "auto"  # a name of encoder.ENCODERS, or what suits the images
+    views: str = "all"  # or "first": the first figure of each report only
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    seed: int = 0
     batch_size: int = 32
     epochs: int = 24
     learning_rate: float = 2e-3
     schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or "constant"
+    warmup: float = 0.0  # share of the steps in which the learning rate rises to its value
+    weight_decay: float = 0.0
     clip: float = 5.0  # global gradient norm
-    patience: int = 4  # epochs without a better validation perplexity before stopping
+    patience: int = 4  # epochs without a better validation figure before stopping
     loss_on_padding: bool = False
-    # reward: what follows teacher forcing
-    reward_epochs: int = 6  # 0: nothing
-    reward_rate: float = 4e-4  # its learning rate
-    reward_samples: int = 5  # reports that the model writes for a study
-    # generation
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """The second training, which follows teacher forcing."""
+
+    epochs: int = 6  # 0: no reward
+    learning_rate: float = 4e-4
+    samples: int = 5  # reports that the model writes for a study
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """May be edited in the config.json of a finished run: its weights do not depend on them."""
+
     beam_size: int = 2  # after the reward 1 writes briefly (CIDEr), 3 at length (BLEU); before it, 3
     min_length: int = 5
     length_penalty: float = 2.0
     no_repeat_ngram: int = 5  # "there is no pneumothorax ." once is enough
     ban_unk: bool = True
 
-    @classmethod
-    def of(cls, run: str, quick: bool = False, reports: str = "real") -> Config:
-        """The settings a notebook starts from: `original()` for a run of that name; `quick` trains a tiny model.
 
-        `reports` is "real" or "phantom", as collection.json has it.
-        """
-        if run == "original":
-            return cls.original(epochs=2) if quick else cls.original()
-        if quick:
-            return cls.tiny()
-        return cls.phantom() if reports == "phantom" else cls()
+def _default_decoder() -> DecoderSettings:
+    from .models import DECODERS
+
+    return next(iter(DECODERS.values())).Settings()
+
+
+@dataclass(frozen=True)
+class Config:
+    reports: ReportSettings = field(default_factory=ReportSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    decoder: DecoderSettings = field(default_factory=_default_decoder)  # of a class in models.DECODERS
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+
+    def change(self, **groups: dict[str, Any]) -> Config:
+        """A copy with some settings changed: config.change(training={"epochs": 2}, decoder={"hidden": 64})."""
+        return replace(self, **{name: replace(getattr(self, name), **values) for name, values in groups.items()})
 
     def teacher(self) -> Config:
         """The settings of teacher forcing where a reward follows: before it, a search pays."""
-        return replace(self, reward_epochs=0, beam_size=3) if self.reward_epochs else self
+        return self.change(reward={"epochs": 0}, generation={"beam_size": 3}) if self.reward.epochs else self
+
+    def weight_settings(self) -> dict[str, Any]:
+        """What the weights depend on: all groups but generation."""
+        return {name: values for name, values in self.to_dict().items() if name != "generation"}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As config.json has it; the decoder's group begins with its name."""
+        from .models import name_of
+
+        values = asdict(self)
+        return {**values, "decoder": {"name": name_of(self.decoder), **values["decoder"]}}
 
     @classmethod
-    def phantom(cls, **changes) -> Config:
-        small = {"embed": 256, "hidden": 256, "dropout": 0.3, "feature_dropout": 0.1, "feature_noise": 0.0}
-        training = {"batch_size": 16, "epochs": 14, "learning_rate": 3e-3, "reward_epochs": 0, "beam_size": 3}
-        return replace(cls(), **small | training | changes)
+    def from_dict(cls, values: object, where: str | Path) -> Config:
+        """The inverse of `to_dict`. MedcapError on an unknown or missing name and on a value of another type."""
+        from .models import settings_of
 
-    @classmethod
-    def tiny(cls, **changes) -> Config:
-        small = {"embed": 128, "hidden": 128, "epochs": 10, "learning_rate": 5e-3, "min_freq": 1}
-        return cls.phantom(**small | {"reward_epochs": 1, "reward_samples": 2} | changes)
-
-    @classmethod
-    def original(cls, **changes) -> Config:
-        return replace(
-            cls(
-                split="8:2",
-                cleaning="original",
-                views="first",
-                layers=32,
-                dropout=0.0,
-                feature_dropout=0.0,
-                feature_noise=0.0,
-                remind=False,
-                min_freq=1,
-                epochs=14,
-                learning_rate=1e-3,
-                schedule="constant",
-                loss_on_padding=True,
-                reward_epochs=0,
-                beam_size=3,
-                length_penalty=1.0,
-                no_repeat_ngram=0,
-                ban_unk=False,
-            ),  # fmt: skip
-            **changes,
-        )
+        groups = {item.name: item.default_factory for item in fields(cls)}
+        if not isinstance(values, dict) or not all(isinstance(group, dict) for group in values.values()):
+            raise MedcapError(f"{where} holds no settings in groups ({', '.join(groups)}): {FIX}")
+        _only(values, groups, where)
+        values = {name: dict(values.get(name, {})) for name in groups}
+        if values["decoder"]:
+            groups["decoder"] = settings_of(values["decoder"].pop("name", None), where)
+        return cls(**{name: _group(groups[name], values[name], f"{where}: {name}") for name in groups})
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
-        """Read a saved config; MedcapError on a missing file or an unknown key."""
-        values = read_json(path, "run 04_train.ipynb")
-        if not isinstance(values, dict):
-            raise MedcapError(f"{path} holds no settings: run 04_train.ipynb")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            names = ", ".join(unknown)
-            raise MedcapError(f"{path} has unknown settings {names}: remove them or use the version that wrote it")
-        kinds = {field.name: type(field.default) for field in fields(cls)}
-        for name, value in values.items():
-            if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
-                kind = kinds[name].__name__
-                raise MedcapError(f"{path}: {name} is {value!r}, which is no {kind}: mend it or run 04_train.ipynb")
-        return cls(**values)
+        """Read a config.json; MedcapError on a missing file, an unknown setting or a value of another type."""
+        return cls.from_dict(read_json(path, "run 04_train.ipynb"), path)
 
     def save(self, path: str | Path) -> None:
-        write_json(path, asdict(self))
+        write_json(path, self.to_dict())
+
+
+def _only(values: dict, known: dict, where: str | Path) -> None:
+    if unknown := sorted(set(values) - set(known)):
+        raise MedcapError(
+            f"{where} has unknown settings {', '.join(unknown)}: remove them or use the version that wrote it"
+        )
+
+
+def _group(kind: type, values: dict[str, Any], where: str):
+    """The dataclass `kind` of `values`, whose types are those of its defaults."""
+    defaults = asdict(kind())
+    _only(values, defaults, where)
+    for name, value in values.items():
+        expected = type(defaults[name])
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            found = type(value).__name__
+            raise MedcapError(f"{where}: expected {name} as {expected.__name__}, got {found} ({value!r}): {FIX}")
+    return kind(**values)
+
+
+PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets").glob("*.json"))}
+
+
+def choose(preset: str = "", quick: bool = False, reports: str = "real") -> Config:
+    """The settings to start from: those of `preset`, or what suits the reports of the collection.
+
+    `reports` is "real" or "phantom", as collection.json has it. `quick` trains a tiny model, or the preset for two
+    epochs. MedcapError on a preset that does not exist.
+    """
+    if preset and preset not in PRESETS:
+        raise MedcapError(f"no preset is called {preset!r}: choose {', '.join(PRESETS)}")
+    config = Config.load(PRESETS[preset or ("tiny" if quick else reports)])
+    return config.change(training={"epochs": 2}) if preset and quick else config

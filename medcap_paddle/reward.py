@@ -1,11 +1,11 @@
 """Learning from one's own reports: the model writes some; those more like the radiologist's become likelier.
 
-Teacher forcing asks for the next word after the true ones; what is wanted is a report after the model's own words.
-Self-critical sequence training (Rennie et al., CVPR 2017) asks for that: the gradient of the expected reward, with the
-mean of the other reports written for the same study as the baseline (Luo 2020, arXiv 2003.09971). A part of the loss
-stays teacher forcing, or the language would drift (Paulus et al., ICLR 2018, section 3.3). The weights that are kept
-lie between the teacher's and the rewarded: there, most of the reward is had for little of the perplexity (Wortsman et
-al., CVPR 2022, section 3).
+Teacher forcing asks for the next word after the true ones; a report needs the next word after the model's own.
+Self-critical sequence training (Rennie et al., CVPR 2017) follows the gradient of the expected reward, with the mean of
+the other reports written for the same study as the baseline (Luo 2020, arXiv 2003.09971). A part of the loss stays
+teacher forcing, or the language would drift (Paulus et al., ICLR 2018, section 3.3). The weights that are kept lie
+between the teacher's and the rewarded: there, most of the reward is had for little of the perplexity (Wortsman et al.,
+CVPR 2022, section 3).
 
 The reward is CIDEr plus three times BLEU-4 of one report, n-grams from 2 on counted once more (Lin and Och, COLING
 2004).
@@ -15,93 +15,118 @@ The reward is CIDEr plus three times BLEU-4 of one report, n-grams from 2 on cou
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import paddle
 
-from . import ranks
+from . import models, runs
 from . import train as training
 from .beam_search import NEVER
 from .config import Config
-from .dataset import Studies, pad_tokens
-from .evaluate import bleu, bleu_counts, cider, rarity
-from .files import MedcapError, plain_ending
-from .model import log_norm
+from .dataset import Batch, Studies, pad_tokens
+from .loss import log_norm
+from .metrics import ngrams
+from .models.decoder import Decoder, Inputs
+from .runtime import distributed, loop
+from .runtime.files import MedcapError, cli_errors
 from .vocab import decode
 
 if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
-BLEU = 3.0  # of BLEU-4 in the reward
-TRUTH = 0.1  # share of teacher forcing in the loss
-KEPT = 2 / 3  # of the way from the teacher's weights to the rewarded
+BLEU_WEIGHT = 3.0  # of BLEU-4 in the reward
+CE_WEIGHT = 0.1  # share of teacher forcing in the loss
+INTERPOLATION = 2 / 3  # of the way from the teacher's weights to the rewarded
 SMOOTH = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 0])
 
 
-class SelfCritical:
-    """Adds to a batch what the model writes for it; the critic of `train.fit`. `teacher` holds the first weights."""
+class RewardBatch(NamedTuple):
+    inputs: dict[str, paddle.Tensor]
+    tokens: paddle.Tensor
+    advantage: paddle.Tensor  # [B]: how strongly each report is learnt, or unlearnt
 
-    def __init__(
-        self, vocab: Vocab, train: Studies, teacher: dict[str, np.ndarray], samples: int = 5, max_length: int = 60
-    ):
+
+class SelfCritical(training.TeacherForcing):
+    """Adds to each batch what the model writes for it. Perplexity rises, so the last epoch is kept."""
+
+    def __init__(self, model: Decoder, train: Studies, val: Studies | None, vocab: Vocab, config: Config):
+        samples = config.reward.samples
         if samples < 2:
-            raise MedcapError(f"reward_samples is {samples}: at least 2 are needed, each is judged against the others")
-        self.vocab, self.teacher, self.samples, self.max_length = vocab, teacher, samples, max_length
-        self.rare = rarity([decode(vocab, tokens) for tokens in train.tokens])
-        self.settings = [samples, max_length, BLEU, TRUTH, KEPT]
+            raise MedcapError(f"reward.samples is {samples}: at least 2 are needed, each is judged against the others")
+        settings = replace(config.training, epochs=config.reward.epochs, learning_rate=config.reward.learning_rate)
+        super().__init__(model, train, val, settings)
+        self.best = ""
+        self.vocab, self.samples, self.max_length = vocab, samples, config.reports.max_length
+        self.teacher = loop.tensors(model)
+        self.frequency = ngrams.document_frequency([decode(vocab, tokens) for tokens in train.tokens])
         self.rewards: list[float] = []
 
-    def __call__(self, model, features: np.ndarray, tokens: np.ndarray, weight: float = 1.0):
-        """features [B, K, D] and tokens [B, T] to those of (1 + samples) B reports, the true ones first, with the
-        advantage [(1 + samples) B] that each is learnt with.
-        """
-        S, B = self.samples, len(tokens)
+    def inputs(self) -> list[object]:
+        constants = [self.samples, self.max_length, BLEU_WEIGHT, CE_WEIGHT, INTERPOLATION]
+        return [*super().inputs(), constants]
+
+    def batches(self, epoch: int) -> Iterator[loop.Rows]:
+        for _, batch, share in super().batches(epoch):
+            batch = self.write(batch, share)
+            yield len(batch.tokens), batch, share
+
+    def write(self, batch: Batch, share: float) -> RewardBatch:
+        """A batch of B reports to one of (1 + samples) B, the true ones first, with their advantage."""
+        S, B = self.samples, len(batch.tokens)
         ids = [self.vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")]
-        seen = features.repeat(S, 0)
-        written = sample(model, paddle.to_tensor(seen), *ids, self.max_length).tolist()
-        texts, truth = ([decode(self.vocab, row) for row in rows] for rows in (written, tokens))
-        reward = self.judge([text for text in truth for _ in range(S)], texts).reshape(B, S)
-        if weight:  # else it is mere padding, see `ranks.share`
+        inputs = {name: array.repeat_interleave(S, 0) for name, array in batch.inputs.items()}
+        written, tokens = sample(self.model, inputs, *ids, self.max_length).tolist(), batch.tokens.tolist()
+        texts, references = ([decode(self.vocab, row) for row in rows] for rows in (written, tokens))
+        reward = self.judge([text for text in references for _ in range(S)], texts).reshape(B, S)
+        if share:  # else it is mere padding
             self.rewards.append(reward.mean())
         others = (reward.sum(1, keepdims=True) - reward) / (S - 1)
-        advantage = np.concatenate([np.full(B, TRUTH), bool(weight) * (1 - TRUTH) / S * (reward - others).ravel()])
-        together = pad_tokens([*tokens.tolist(), *written], ids[2])
-        return np.concatenate([features, seen]), together, weight, advantage.astype("float32")
+        sampled = bool(share) * (1 - CE_WEIGHT) / S * (reward - others).ravel()
+        advantage = np.concatenate([np.full(B, CE_WEIGHT), sampled]).astype("float32")
+        return RewardBatch(
+            {name: paddle.concat([array, inputs[name]]) for name, array in batch.inputs.items()},
+            paddle.to_tensor(pad_tokens([*tokens, *written], ids[2])),
+            paddle.to_tensor(advantage),
+        )
 
     def judge(self, references: list[str], predictions: list[str]) -> np.ndarray:
         """The reward of each prediction [n]."""
-        smooth = bleu(bleu_counts(references, predictions) + SMOOTH)[:, 3]
-        return cider(references, predictions, self.rare) + BLEU * smooth
+        smooth = ngrams.bleu(ngrams.bleu_counts(references, predictions) + SMOOTH)[:, 3]
+        return ngrams.cider(references, predictions, self.frequency) + BLEU_WEIGHT * smooth
+
+    def weigh(self, nll: paddle.Tensor, batch: RewardBatch, part: slice) -> paddle.Tensor:
+        return nll * batch.advantage[part].unsqueeze(1).expand_as(nll)
+
+    def figures(self, sums: np.ndarray) -> dict[str, float]:
+        total, number = distributed.all_reduce_sum([sum(self.rewards), len(self.rewards)])
+        self.rewards.clear()
+        return {"reward": float(total / number)}
 
     def keep(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The weights of the run, from those that the training has come to."""
-        return {name: start + np.float32(KEPT) * (weights[name] - start) for name, start in self.teacher.items()}
-
-    def mean(self) -> float:
-        """The mean reward since this was last asked, over all ranks."""
-        total, number = ranks.total([sum(self.rewards), len(self.rewards)])
-        self.rewards.clear()
-        return float(total / number)
+        return {
+            name: start + np.float32(INTERPOLATION) * (weights[name] - start) for name, start in self.teacher.items()
+        }
 
 
 @paddle.no_grad()
-def sample(decoder, features: paddle.Tensor, bos: int, eos: int, pad: int, unk: int, max_length: int) -> np.ndarray:
+def sample(decoder: Decoder, inputs: Inputs, bos: int, eos: int, pad: int, unk: int, max_length: int) -> np.ndarray:
     """A report drawn word by word for each study: ids [B, T] as `dataset` has them, T <= `max_length`."""
-    state = decoder.init_state(features)
-    token = paddle.full([len(features)], bos, "int64")
-    words, open_ = [token], paddle.ones([len(features)], "bool")
+    state = decoder.init_state(inputs)
+    B = state[0].shape[0]
+    token = paddle.full([B], bos, "int64")
+    words, open_ = [token], paddle.ones([B], "bool")
     for _ in range(max_length - 1):
         logits, state = decoder.step(token, state)  # [B, V]
         for banned in (bos, pad, unk):
             logits[:, banned] = NEVER
         # Inverse transform sampling: one random number a report, not one a word of the vocabulary.
         reached = (logits - log_norm(logits).unsqueeze(-1)).exp().cumsum(-1)
-        drawn = (reached < paddle.rand([len(features), 1]) * reached[:, -1:]).astype("int64").sum(-1)
+        drawn = (reached < paddle.rand([B, 1]) * reached[:, -1:]).astype("int64").sum(-1)
         token = paddle.where(open_, drawn, paddle.full_like(drawn, pad))
         words.append(token)
         open_ = open_ & (token != eos)
@@ -111,7 +136,7 @@ def sample(decoder, features: paddle.Tensor, bos: int, eos: int, pad: int, unk: 
 
 
 def fit(
-    model,
+    model: Decoder,
     vocab: Vocab,
     train: Studies,
     val: Studies | None,
@@ -119,43 +144,36 @@ def fit(
     config: Config,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
-    """`train.fit` with the reward, from the weights that `model` has; its history.
+    """Reward `model`, which teacher forcing has trained; its history, with the mean reward of each epoch.
 
-    Without dropout: the gradient is that of the reports that the model itself would write.
+    Without dropout: the gradient is that of the reports that the model itself would write. See `loop.fit`.
     """
-    calm = replace(config, dropout=0.0, feature_dropout=0.0, feature_noise=0.0)
-    learner = training.build(calm, train.feature_dim, len(vocab))
+    learner = models.build(config.decoder.without_dropout(), train.shapes, len(vocab), config.training.seed)
     learner.set_state_dict(model.state_dict())
-    options = {name: getattr(config, name) for name in training.OPTIONS}
-    options |= {"epochs": config.reward_epochs, "learning_rate": config.reward_rate}
-    critic = SelfCritical(vocab, train, training.tensors(model), config.reward_samples, config.max_length)
-    history = training.fit(learner, train, val, run_dir, **options, critic=critic, on_epoch=on_epoch)
+    task = SelfCritical(learner, train, val, vocab, config)
+    history = loop.fit(learner, task, run_dir, task.settings, on_epoch)
     model.set_state_dict(learner.state_dict())
     return history
 
 
-def _of_teaching(config: Config) -> dict:
-    return {k: v for k, v in training.learnt(asdict(config)).items() if not k.startswith("reward")}
-
-
 def main() -> None:
-    with plain_ending():
-        work, run_dir, config = training.stage("Reward a captioner that medcap_paddle.train has taught.")
-        if not config.reward_epochs:
+    with cli_errors():
+        work, run_dir, config = training.stage("Reward a captioner that medcap_paddle.train has trained.")
+        if not config.reward.epochs:
             raise MedcapError(
-                f"the settings of {run_dir} have no reward: set reward_epochs in a config.json (--config)"
+                f"the settings of {run_dir} have no reward: set reward.epochs in a config.json (--config)"
             )
-        teacher = training.teacher_dir(run_dir, config)
-        model, taught, vocab, attributes = training.load_run(teacher)
-        if _of_teaching(taught) != _of_teaching(config):
-            raise MedcapError(f"{teacher} was taught with other settings: run medcap_paddle.train with these")
-        _, train, val = training.splits(work, config, vocab, attributes)
-        rank, _ = ranks.join()
-        if not rank:
-            training.save_run(run_dir, config, vocab, train.feature_dim, attributes)
-        ranks.wait()
-        history = fit(model, vocab, train, val, run_dir, config)
-        if not rank:
+        teacher = runs.load(runs.teacher_dir(run_dir, config))
+        wanted, found = ({**c.weight_settings(), "reward": None} for c in (config, teacher.config))
+        if wanted != found:
+            folder = runs.teacher_dir(run_dir, config)
+            raise MedcapError(f"{folder} was trained with other settings: run medcap_paddle.train with these")
+        _, train, val = training.splits(work, config, teacher.vocab, teacher.features)
+        if not distributed.world()[0]:
+            runs.save(run_dir, config, teacher.vocab, train.shapes, teacher.features)
+        distributed.barrier()
+        history = fit(teacher.model, teacher.vocab, train, val, run_dir, config)
+        if not distributed.world()[0]:
             print(history.tail().round(3).to_string(index=False))
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import MedcapError
 from .image import read
+from .runtime.files import MedcapError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
-GRAY = "#8c8c8c"
+BLUE, GRAY, GREEN = COLORS["train"], "#8c8c8c", "#1b7a3d"
+LINE = 0.19  # inches from one line of text to the next
+NAMES = {"cider": "CIDEr", "bleu4": "BLEU-4", "clinical_macro_f1": "clinical F1 (of 13)"}
 
 
-def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple:
-    """A figure and its axes [rows, columns], without the lines that carry no information."""
+def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure, in inches, and its axes [rows, columns], without the lines that carry no information."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", dpi=90)
@@ -36,7 +40,8 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _show(ax, picture: str | Path | np.ndarray) -> None:
+def _show(ax: Axes, picture: str | Path | np.ndarray) -> None:
+    ax.axis("off")
     try:
         ax.imshow(picture if isinstance(picture, np.ndarray) else read(picture), cmap="gray", vmin=0, vmax=255)
     except MedcapError:
@@ -48,12 +53,46 @@ def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] 
     columns = min(columns, len(paths))
     rows = -(-len(paths) // columns)
     figure, axes = _axes(3 * columns, 3.3 * rows, rows, columns)
-    for ax in axes.flat:
+    for ax in axes.flat[len(paths) :]:
         ax.axis("off")
     for i, (ax, path) in enumerate(zip(axes.flat, paths, strict=False)):
         _show(ax, path)
         ax.set_title(_plain(titles[i]) if titles else "", fontsize=10)
     return figure
+
+
+def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[str, str]]]]) -> Figure:
+    """Reports beside their images: for each study (paths, reference, [(title, prediction), ...]).
+
+    At most two views of a study are shown. Words that a prediction shares with the reference are green.
+    """
+    pages = [
+        [(title, wrap(text, 98) or ["(nothing)"]) for title, text in [("reference", reference), *written]]
+        for _, reference, written in studies
+    ]
+    heights = [max(2.5, LINE * sum(len(lines) + 1.6 for _, lines in page)) for page in pages]
+    figure, axes = _axes(14, sum(heights), len(studies), 1)
+    axes[0, 0].get_gridspec().set_height_ratios(heights)
+    for ax, height, page, (paths, reference, _) in zip(axes.flat, heights, pages, studies, strict=True):
+        ax.axis("off")
+        ax.set_ylim(height, 0)  # in inches, from the top
+        for i, path in enumerate(paths[:2]):
+            _show(ax.inset_axes([0.175 * i, 0.02, 0.17, 0.96]), path)
+        y = 0.8 * LINE
+        for title, lines in page:
+            ax.text(0.37, y, _plain(title), fontsize=10, weight="bold")
+            _paragraph(ax, y, lines, set() if title == "reference" else {*reference.split()} - {"."})
+            y += LINE * (len(lines) + 1.6)
+    return figure
+
+
+def _paragraph(ax: Axes, y: float, lines: list[str], green: set[str]) -> None:
+    """The lines below `y`, words of `green` in green."""
+    font = {"family": "monospace", "fontsize": 9.5, "parse_math": False}
+    for k, text in enumerate(lines, 1):
+        for color, known in (("black", False), (GREEN, True)):  # all letters are equally wide: two layers fit
+            words = [word if (word in green) == known else " " * len(word) for word in text.split(" ")]
+            ax.text(0.37, y + k * LINE, " ".join(words), color=color, **font)
 
 
 def lengths(reports: pd.DataFrame, cut: int) -> Figure:
@@ -67,9 +106,7 @@ def lengths(reports: pd.DataFrame, cut: int) -> Figure:
             weights = [100 / len(tokens)] * len(tokens)
             ax.hist(tokens, bins=range(0, 125, 5), weights=weights, histtype="step", lw=1.6, color=color, label=label)
     ax.axvline(cut, color=GRAY, ls="--", lw=1)
-    ax.annotate(
-        f"{cut} ids", (cut, 0.55), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points"
-    )
+    ax.text(cut + 1, 0.55, f"{cut} ids", transform=ax.get_xaxis_transform())
     ax.set(xlabel="tokens of a report", ylabel="% of the split", xlim=(0, 120))
     ax.legend(frameon=False, fontsize=9)
     return figure
@@ -78,87 +115,85 @@ def lengths(reports: pd.DataFrame, cut: int) -> Figure:
 def tags(reports: pd.DataFrame, top: int = 20) -> Figure:
     """The MeSH headings that most studies carry; "normal" in gray."""
     headings = [{term.split("/")[0] for term in mesh.split(";") if term} for mesh in reports["mesh"]]
-    counts = Counter(heading for study in headings for heading in study).most_common(top)
-    names, studies = zip(*reversed(counts), strict=True) if counts else ((), ())
-    figure, [[ax]] = _axes(7, 0.6 + 0.2 * len(names))
-    colors = [GRAY if name.lower() == "normal" else COLORS["train"] for name in names]
-    bars = ax.barh(range(len(names)), [100 * n / len(reports) for n in studies], color=colors)
-    ax.bar_label(bars, [f"{n:,}" for n in studies], padding=3, fontsize=8)
-    ax.set_yticks(range(len(names)), list(map(_plain, names)), fontsize=9)
+    counts = dict(reversed(Counter(heading for study in headings for heading in study).most_common(top)))
+    figure, [[ax]] = _axes(7, 0.6 + 0.2 * len(counts))
+    colors = [GRAY if name.lower() == "normal" else BLUE for name in counts]
+    bars = ax.barh(range(len(counts)), [100 * n / len(reports) for n in counts.values()], color=colors)
+    ax.bar_label(bars, [f"{n:,}" for n in counts.values()], padding=3, fontsize=8)
+    ax.set_yticks(range(len(counts)), list(map(_plain, counts)), fontsize=9)
     ax.margins(x=0.08)
     ax.set(xlabel="% of studies")
     return figure
 
 
-def areas(auc: dict[str, float]) -> Figure:
+def auc_per_label(auc: Mapping[str, float]) -> Figure:
     """How well a linear probe reads each finding: one bar a finding, the worst at the bottom, chance at 0.5."""
     names, values = zip(*sorted(auc.items(), key=lambda item: item[1]), strict=True)
     figure, [[ax]] = _axes(7, 0.8 + 0.17 * len(names))
-    ax.barh(range(len(names)), [v - 0.5 for v in values], left=0.5, color=COLORS["train"])
+    ax.barh(range(len(names)), [v - 0.5 for v in values], left=0.5, color=BLUE)
     ax.axvline(sum(values) / len(values), color=GRAY, ls="--", lw=1)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="AUC on unseen studies (dashed: mean)", xlim=(min(0.5, *values), 1), ylim=(-0.7, len(names) - 0.3))
     return figure
 
 
+def lstm_step() -> Figure:
+    """One step of `models.lstm`: the LSTM on the left, the gate that shows the image to each memory on the right."""
+    figure, [[ax]] = _axes(11, 5)
+    ax.set(xlim=(-1.2, 15.8), ylim=(-1.7, 5.5), aspect="equal")
+    ax.axis("off")
+    ax.fill([1, 8.5, 8.5, 1], [0.1, 0.1, 4.9, 4.9], color="#eef2f8", zorder=0)
+    for points in (
+        *([(0, 4.2), (9.3, 4.2)], [(0, 0.7), (6.4, 0.7), (6.4, 2.9), (7.3, 2.9)]),  # c on top, x and h below
+        *([(1.5, -1.2), (1.5, 0.7)], [(0, -0.5), (1.2, -0.5)]),  # word and image
+        *([(2.3, 0.7), (2.3, 3.9)], [(3.7, 0.7), (3.7, 2.9), (4.7, 2.9)], [(5, 0.7), (5, 2.6)], [(5, 3.1), (5, 3.9)]),
+        *([(7.6, 4.2), (7.6, 3.2)], [(7.6, 2.7), (7.6, 0.7), (12.4, 0.7)], [(12.7, 0.7), (14.6, 0.7)]),  # h
+        *([(10.2, 0.7), (10.2, 2.6)], [(10.2, 4.5), (10.2, 3.2)], [(10.5, 2.9), (12.7, 2.9), (12.7, 1)]),  # the gate
+    ):
+        ax.plot(*zip(*points, strict=True), color="black", lw=1, zorder=1)
+        ax.annotate("", points[-1], points[-2], arrowprops={"arrowstyle": "-|>", "fc": "black"}, zorder=1)
+    gates = {(2.3, 1.8): "$f$", (3.7, 1.8): "$i$", (5, 1.8): "$g$", (6.4, 1.8): "$o$", (10.2, 1.8): r"$\beta$"}
+    layers = {**gates, (12.7, 2): "$W_v$", (13.6, 0.7): "$W_p$"}
+    signs = {(2.3, 4.2): "×", (5, 2.9): "×", (5, 4.2): "+", (7.6, 3.55): r"$\tanh$", (7.6, 2.9): "×"}
+    signs |= {(1.5, -0.5): "+", (10.2, 2.9): "×", (12.7, 0.7): "+"}
+    names = {(-0.6, 4.2): "$c_{t-1}$", (-0.6, 0.7): "$h_{t-1}$", (9.7, 4.2): "$c_t$", (9.2, 1): "$h_t$"}
+    names |= {(1.5, -1.5): "word", (-0.6, -0.5): "image $v$", (10.2, 4.8): "image $v$", (15.2, 0.7): "logits"}
+    for texts, style, color in ((layers, "square", "#f6e3b4"), (signs, "circle", "white"), (names, "", "")):
+        box = {"boxstyle": style, "fc": color, "ec": "black"} if style else None
+        for (x, y), text in texts.items():
+            ax.text(x, y, text, ha="center", va="center", fontsize=8 if "tanh" in text else 11, bbox=box)
+    return figure
+
+
 def curves(history: pd.DataFrame | None = None) -> Figure:
-    """Perplexity of each epoch on train and val, the best epoch marked."""
-    from matplotlib.ticker import LogLocator
+    """The figures of every epoch: the perplexities in one panel, any other (reward, loss) in a panel of its own.
 
-    figure, [[ax]] = _axes(7, 3)
-    ax.set(xlabel="epoch", ylabel="perplexity", yscale="log")
-    if history is None:
-        return figure
-    for split in ("train", "val"):
-        if history[f"{split}_perplexity"].notna().any():
-            ax.plot(history.epoch, history[f"{split}_perplexity"], "o-", ms=3, color=COLORS[split], label=split)
-    if history.val_perplexity.notna().any():
-        best = history.loc[history.val_perplexity.idxmin()]
-        label = f"best: {best.val_perplexity:.2f}, epoch {best.epoch:.0f}"
-        ax.plot(best.epoch, best.val_perplexity, "o", ms=9, mfc="none", color="black", label=label)
-    ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter("{x:g}")
-    ax.legend(frameon=False)
-    return figure
-
-
-def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[str, str]]]], width: int = 98) -> Figure:
-    """What was written under what: for each study (paths, reference, [(title, prediction), ...]).
-
-    At most two views of a study are shown. Words that a prediction shares with the reference are green.
+    The epoch with the least val perplexity is marked where its weights are kept: in a training by teacher forcing.
     """
-    from textwrap import wrap
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
-    line = 0.19  # inches
-    texts = [[("reference", reference), *predictions] for _, reference, predictions in studies]
-    heights = [max(2.5, line * sum(len(wrap(text, width)) + 1.6 for _, text in blocks)) for blocks in texts]
-    figure, axes = _axes(14, sum(heights), len(studies), 1)
-    axes[0, 0].get_gridspec().set_height_ratios(heights)
-    for ax, height, blocks, (paths, reference, _) in zip(axes.flat, heights, texts, studies, strict=True):
-        ax.axis("off")
-        for i, path in enumerate(paths[:2]):
-            view = ax.inset_axes([0.175 * i, 0.02, 0.17, 0.96])
-            _show(view, path)
-            view.axis("off")
-        shared, y = set(reference.split()), 1.0 - 0.8 * line / height
-        for title, text in blocks:
-            ax.text(0.37, y, _plain(title), transform=ax.transAxes, va="baseline", fontsize=10, weight="bold")
-            for words in wrap(text, width) or ["(nothing)"]:
-                y -= line / height
-                column = 0
-                for word in words.split(" "):
-                    known = title != "reference" and word in shared and word != "."
-                    ax.text(
-                        0.37 + 0.0059 * column, y, word, transform=ax.transAxes, va="baseline", family="monospace",
-                        fontsize=9.5, color="#1b7a3d" if known else "black", parse_math=False,
-                    )  # fmt: skip
-                    column += len(word) + 1
-            y -= 1.6 * line / height
+    names = [] if history is None else [name for name in history.columns if name not in ("epoch", "seconds")]
+    panels: dict[str, list[str]] = {} if names else {"perplexity": []}
+    for name in names:
+        panels.setdefault("perplexity" if name.endswith("perplexity") else name, []).append(name)
+    figure, [axes] = _axes(7 if len(panels) == 1 else 4.5 * len(panels), 3, 1, len(panels))
+    for ax, (label, panel) in zip(axes, panels.items(), strict=True):
+        ax.set(xlabel="epoch", ylabel=label, yscale="log" if label == "perplexity" else "linear")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for name in panel:
+            split = name.removesuffix("_perplexity")
+            ax.plot(history.epoch, history[name], "o-", ms=3, color=COLORS.get(split, GREEN), label=split)
+        if {"train_perplexity", "val_perplexity"} <= {*panel}:
+            best = history.loc[history.val_perplexity.idxmin()]
+            text = f"best: {best.val_perplexity:.2f}, epoch {best.epoch:.0f}"
+            ax.plot(best.epoch, best.val_perplexity, "o", ms=9, mfc="none", color="black", label=text)
+        if label == "perplexity":
+            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("{x:g}")
+        if panel:
+            ax.legend(frameon=False)
     return figure
-
-
-NAMES = {"cider": "CIDEr", "bleu4": "BLEU-4", "clinical_macro_f1": "clinical F1 (of 13)"}
 
 
 def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Figure:
@@ -168,8 +203,8 @@ def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Fi
     for ax, name in zip(axes, names, strict=True):
         for y, run in enumerate(runs):
             entry = metrics[run]["figures"][name]
-            ax.plot([entry["low"], entry["high"]], [y, y], color=COLORS["train"], lw=2)
-            ax.plot(entry["value"], y, "o", color=COLORS["train"])
+            ax.plot([entry["low"], entry["high"]], [y, y], color=BLUE, lw=2)
+            ax.plot(entry["value"], y, "o", color=BLUE)
             ax.annotate(f"{entry['value']:.3f}", (entry["value"], y), (0, 5), textcoords="offset points", ha="center")
         ax.set_yticks(range(len(runs)), runs if ax is axes[0] else [])
         ax.set(xlabel=f"{NAMES.get(name, name)}, 95% interval", ylim=(-0.5, len(runs) - 0.2))
@@ -178,36 +213,12 @@ def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Fi
     return figure
 
 
-def _grouped(rows: dict[str, dict[str, float]], label: str, width: float, height: float) -> Figure:
-    """Grouped horizontal bars: {group: {run: value}}."""
-    figure, [[ax]] = _axes(width, height)
-    runs = list(dict.fromkeys(run for values in rows.values() for run in values))
+def grouped(table: pd.DataFrame, label: str) -> Figure:
+    """Grouped horizontal bars: a group for each row of the table, in it a bar for each column."""
+    figure, [[ax]] = _axes(9, 0.8 + (0.1 + 0.12 * table.shape[1]) * len(table))
     palette = [*COLORS.values(), "#c44e52", "#8172b3", "#937860", "#da8bc3", "#ccb974", GRAY]
-    for i, run in enumerate(runs):
-        places = [y + 0.8 * (i + 0.5) / len(runs) - 0.4 for y in range(len(rows))]
-        values = [group.get(run, 0) for group in rows.values()]
-        ax.barh(places, values, 0.75 / len(runs), label=run, color=palette[i % len(palette)])
-    ax.set_yticks(range(len(rows)), rows)
+    table.plot.barh(ax=ax, width=0.75, color=palette[: table.shape[1]])
     ax.invert_yaxis()
-    ax.set(xlabel=label)
+    ax.set(xlabel=label, ylabel="")
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def strata(metrics: dict[str, dict], name: str = "cider") -> Figure:
-    """One figure of every run in every stratum."""
-    rows: dict[str, dict[str, float]] = {}
-    for run, content in metrics.items():
-        for stratum, part in content.get("strata", {}).items():
-            rows.setdefault(f"{stratum} ({part['studies']})", {})[run] = part["figures"][name]["value"]
-    return _grouped(rows, NAMES.get(name, name), 9, 0.8 + 1.1 * len(rows))
-
-
-def recall(metrics: dict[str, dict]) -> Figure:
-    """Recall of every observation that at least one reference affirms, with the number of those references."""
-    rows: dict[str, dict[str, float]] = {}
-    for run, content in metrics.items():
-        for observation, row in content["classes"].items():
-            if row["positives"]:
-                rows.setdefault(f"{observation} ({row['positives']:.0f})", {})[run] = row["recall"]
-    return _grouped(rows, "recall", 9, 0.8 + 0.45 * len(rows))

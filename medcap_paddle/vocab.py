@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .files import MedcapError, alone, digest, read_sealed, write_sealed
-from .resume import finished, unchanged
+from .runtime import cache
+from .runtime.files import MedcapError, digest, lock, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from paddlenlp.data import Vocab
@@ -28,18 +28,15 @@ def build(reports: Iterable[str], min_freq: int = 3) -> Vocab:
 
 
 def make(reports: Iterable[str], min_freq: int, path: str | Path) -> Vocab:
-    """The vocabulary of `reports`, written to `path`; nothing is done where it was made of the same reports before."""
-    from tqdm.auto import tqdm
-
+    """The vocabulary of `reports`, written to `path`; not repeated while `reports` and `min_freq` are the same."""
     reports = list(reports)
     inputs = digest(min_freq, reports)
-    if unchanged(path, inputs):
-        tqdm.write(f"{path} is up to date: nothing to do")
+    if cache.is_current(path, inputs):
         return load(path)
     vocab = build(reports, min_freq)
-    with alone(path):
+    with lock(path):
         save(vocab, path)
-        finished(path, inputs)
+        cache.mark_done(path, inputs)
     return vocab
 
 

@@ -26,14 +26,14 @@ def made_up(count: int, seed: int, vocab=None, min_freq: int = 1) -> tuple[Studi
     shown = rng.random([count, 4]) < 0.5
     reports = [" ".join(s for s, yes in zip(SENTENCES, row, strict=True) if yes) or "normal chest ." for row in shown]
     vocab = vocab or vocabulary.build(reports, min_freq)
-    features = []
+    pooled = []
     for row in shown:
         views = rng.normal(0, 0.1, [rng.integers(1, 4), 8]).astype("float32")
         views[:, :4] += row
-        features.append(views)
+        pooled.append(views)
     table = pd.DataFrame({"study_id": [f"S{i}" for i in range(count)], "split": "train", "report": reports})
     tokens = [vocabulary.encode(vocab, report) for report in reports]
-    return Studies(table, features, tokens, vocab.to_indices("<pad>")), vocab
+    return Studies(table, {"pooled": pooled}, tokens, vocab.to_indices("<pad>")), vocab
 
 
 @pytest.fixture(scope="session")

@@ -10,21 +10,22 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from conftest import made_up
 
-from medcap_paddle import encoder, features, ranks, train
-from medcap_paddle.config import Config
-from medcap_paddle.files import read_table
+from medcap_paddle import encoder, features, models, train
+from medcap_paddle.config import choose
+from medcap_paddle.runtime import distributed
+from medcap_paddle.runtime.files import read_table
 
 # Clipping bites now and then: Adam alone would forgive a gradient of twice the size.
 SIZES = {"embed": 16, "hidden": 16, "dropout": 0.0, "feature_dropout": 0.0}
-CONFIG = Config.tiny(**SIZES, epochs=4, batch_size=8, patience=4, clip=0.3)
+CONFIG = choose("tiny").change(decoder=SIZES, training={"epochs": 4, "batch_size": 8, "patience": 4, "clip": 0.3})
 
 
 def fit(run_dir: Path, **changes) -> None:
     """97 studies: the last batch of all ranks has one study, none for the second rank."""
     studies, vocab = made_up(97, seed=1)
     val, _ = made_up(33, seed=2, vocab=vocab)
-    model = train.build(CONFIG, studies.feature_dim, len(vocab))
-    train.fit(model, studies, val, run_dir, **{name: getattr(CONFIG, name) for name in train.OPTIONS} | changes)
+    model = models.build(CONFIG.decoder, studies.shapes, len(vocab))
+    train.fit(model, studies, val, run_dir, CONFIG.change(training=changes).training)
 
 
 def fit_all(folder: Path, batch_size: int) -> None:
@@ -56,11 +57,11 @@ def extract_killed(work: Path) -> None:
     """The last rank is killed at its second batch."""
     batch, made = features._batch, []
 
-    def deadly(*args):
-        if made and ranks.join()[0] == 1:
+    def deadly(*args, **options):
+        if made and distributed.world()[0] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         made.append(args)
-        return batch(*args)
+        return batch(*args, **options)
 
     features._batch = deadly
     images = read_table(work / "images.csv", ["image_id", "path"], "")

@@ -8,16 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcap_paddle.beam_search import beam_search
-from medcap_paddle.model import LSTMCaptioner
+from medcap_paddle import beam_search as room
+from medcap_paddle.config import GenerationSettings
+from medcap_paddle.models.lstm import LSTMCaptioner
 
 V, BOS, EOS = 5, 0, 1
+FREE = {"min_length": 0, "length_penalty": 0.0, "no_repeat_ngram": 0}
+
+
+def beam_search(decoder, inputs, max_length, banned=(), **settings):
+    """The search without any constraint but those given."""
+    return room.beam_search(decoder, inputs, BOS, EOS, GenerationSettings(**FREE | settings), max_length, banned)
 
 
 @pytest.fixture(params=range(3))
 def decoder(request):
     paddle.seed(request.param)
-    model = LSTMCaptioner(4, V, embed=8, hidden=8)
+    model = LSTMCaptioner(LSTMCaptioner.Settings(embed=8, hidden=8), {"pooled": (4,)}, V)
     for parameter in model.parameters():  # far from uniform, so that choices matter
         parameter.set_value(parameter * 3)
     model.eval()
@@ -25,17 +32,26 @@ def decoder(request):
 
 
 @pytest.fixture
-def features():
-    return paddle.to_tensor(np.random.default_rng(0).normal(size=[3, 2, 4]).astype("float32"))
+def inputs():
+    return {"pooled": paddle.to_tensor(np.random.default_rng(0).normal(size=[3, 2, 4]).astype("float32"))}
 
 
-def scores(decoder, features, written, alpha=0.0):
+def one(inputs, i):
+    """The inputs of study i alone."""
+    return {name: array[i : i + 1] for name, array in inputs.items()}
+
+
+def scores(decoder, study, written, alpha=0.0):
     """Score of each of the reports `written` (EOS included where it is written) of one study, by teacher forcing."""
     out = {}
     for n in {len(words) for words in written}:
         group = [words for words in written if len(words) == n]
         tokens = paddle.to_tensor([[BOS, *words] for words in group])
-        logits = decoder(features.expand([len(group), *features.shape[1:]]), tokens[:, :-1]).numpy().astype("float64")
+        logits = (
+            decoder({n: a.expand([len(group), *a.shape[1:]]) for n, a in study.items()}, tokens[:, :-1])
+            .numpy()
+            .astype("float64")
+        )
         logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))  # Paddle's cross_entropy stops at 64
         nll = -np.take_along_axis(logp, tokens[:, 1:, None].numpy(), -1).squeeze(-1).sum(1)
         out |= {words: -float(v) / ((5 + n) / 6) ** alpha for words, v in zip(group, nll, strict=True)}
@@ -51,22 +67,22 @@ def reports(max_length, banned=()):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
-def test_an_exhaustive_beam_is_brute_force(decoder, features, alpha):
-    beams = beam_search(decoder, features, BOS, EOS, beam_size=V**3, max_length=3, length_penalty=alpha)
+def test_an_exhaustive_beam_is_brute_force(decoder, inputs, alpha):
+    beams = beam_search(decoder, inputs, beam_size=V**3, max_length=3, length_penalty=alpha)
     for i, beam in enumerate(beams):
         every = list(reports(3))
-        scored = sorted(zip(scores(decoder, features[i : i + 1], every, alpha), every, strict=True), reverse=True)
+        scored = sorted(zip(scores(decoder, one(inputs, i), every, alpha), every, strict=True), reverse=True)
         assert len(beam) == len(scored)
         np.testing.assert_allclose([s for _, s in beam], [s for s, _ in scored], atol=1e-4)
         assert tuple(beam[0][0]) == tuple(w for w in scored[0][1] if w != EOS)
 
 
-def test_beam_one_is_greedy(decoder, features):
-    for i, beam in enumerate(beam_search(decoder, features, BOS, EOS, beam_size=1, max_length=8)):
+def test_beam_one_is_greedy(decoder, inputs):
+    for i, beam in enumerate(beam_search(decoder, inputs, beam_size=1, max_length=8)):
         words = []
         while len(words) < 8:
             tokens = paddle.to_tensor([[BOS, *words]])
-            word = int(decoder(features[i : i + 1], tokens)[0, -1].argmax())
+            word = int(decoder(one(inputs, i), tokens)[0, -1].argmax())
             if word == EOS:
                 break
             words.append(word)
@@ -74,27 +90,25 @@ def test_beam_one_is_greedy(decoder, features):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
-def test_scores_are_those_of_the_reports_and_fall(decoder, features, alpha):
-    for i, beam in enumerate(beam_search(decoder, features, BOS, EOS, beam_size=4, max_length=6, length_penalty=alpha)):
+def test_scores_are_those_of_the_reports_and_fall(decoder, inputs, alpha):
+    for i, beam in enumerate(beam_search(decoder, inputs, beam_size=4, max_length=6, length_penalty=alpha)):
         assert len(beam) == 4
         assert len({tuple(words) for words, _ in beam}) == 4
         found = [s for _, s in beam]
         assert found == sorted(found, reverse=True)
         written = [(*words, EOS) if len(words) < 6 else tuple(words) for words, _ in beam]
-        np.testing.assert_allclose(found, scores(decoder, features[i : i + 1], written, alpha), atol=1e-4)
+        np.testing.assert_allclose(found, scores(decoder, one(inputs, i), written, alpha), atol=1e-4)
 
 
-def test_a_study_does_not_depend_on_its_batch(decoder, features):
-    together = beam_search(decoder, features, BOS, EOS, beam_size=3, max_length=6)
+def test_a_study_does_not_depend_on_its_batch(decoder, inputs):
+    together = beam_search(decoder, inputs, beam_size=3, max_length=6)
     for i, beam in enumerate(together):
-        alone = beam_search(decoder, features[i : i + 1], BOS, EOS, beam_size=3, max_length=6)[0]
+        alone = beam_search(decoder, one(inputs, i), beam_size=3, max_length=6)[0]
         assert [words for words, _ in alone] == [words for words, _ in beam]
 
 
-def test_constraints_hold(decoder, features):
-    beams = beam_search(
-        decoder, features, BOS, EOS, beam_size=4, max_length=12, min_length=5, no_repeat_ngram=2, banned=(3, BOS)
-    )
+def test_constraints_hold(decoder, inputs):
+    beams = beam_search(decoder, inputs, beam_size=4, max_length=12, min_length=5, no_repeat_ngram=2, banned=(3, BOS))
     for words, _ in itertools.chain(*beams):
         assert 5 <= len(words) <= 12
         assert not {3, BOS, EOS} & set(words)
@@ -102,14 +116,14 @@ def test_constraints_hold(decoder, features):
         assert len(pairs) == len(set(pairs))
 
 
-def test_constraints_matter(decoder, features):
+def test_constraints_matter(decoder, inputs):
     """Without them the same decoder repeats itself or stops early: the test above can fail."""
-    free = [words for beam in beam_search(decoder, features, BOS, EOS, beam_size=4, max_length=12) for words, _ in beam]
+    free = [words for beam in beam_search(decoder, inputs, beam_size=4, max_length=12) for words, _ in beam]
     assert any(len(set(itertools.pairwise(w))) < len(w) - 1 or len(w) < 5 or {3, BOS} & set(w) for w in free)
 
 
-def test_fewer_reports_come_back_where_fewer_exist(decoder, features):
-    beams = beam_search(decoder, features, BOS, EOS, beam_size=50, max_length=1)
+def test_fewer_reports_come_back_where_fewer_exist(decoder, inputs):
+    beams = beam_search(decoder, inputs, beam_size=50, max_length=1)
     assert [len(beam) for beam in beams] == [V] * 3
 
 
@@ -119,7 +133,7 @@ class Table:
     def __init__(self, logits):
         self.logits = paddle.to_tensor(np.array(logits, "float32"))
 
-    def init_state(self, features):
+    def init_state(self, inputs):
         return self.logits, paddle.zeros([len(self.logits)], "int64")
 
     def step(self, token, state):
@@ -145,9 +159,7 @@ def test_any_decoder_under_any_rules_is_searched_as_by_brute_force(seed, max_len
     logits = rng.normal(0, 3, [2, max_length, size, size])
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     rules = {"max_length": max_length, "min_length": min_length}
-    beams = beam_search(
-        Table(logits), paddle.zeros([2, 1, 1]), BOS, EOS, beam_size=256, no_repeat_ngram=ngram, banned=banned, **rules
-    )
+    beams = beam_search(Table(logits), {}, beam_size=256, no_repeat_ngram=ngram, banned=banned, **rules)
     for table, beam in zip(logp, beams, strict=True):
         every = [
             words
@@ -193,9 +205,7 @@ def test_a_narrow_beam_keeps_and_drops_what_a_search_by_hand_does(seed, beam_siz
     logits = np.random.default_rng(seed).normal(0, 2, [2, 9, 7, 7])
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     rules = {"beam_size": beam_size, "max_length": 9, "min_length": min_length, "banned": (BOS, 5)}
-    found = beam_search(
-        Table(logits), paddle.zeros([2, 1, 1]), BOS, EOS, no_repeat_ngram=ngram, length_penalty=alpha, **rules
-    )
+    found = beam_search(Table(logits), {}, no_repeat_ngram=ngram, length_penalty=alpha, **rules)
     for table, beam in zip(logp, found, strict=True):
         expected = by_hand(table, ngram=ngram, alpha=alpha, **rules)
         assert [words for words, _ in beam] == [words for words, _ in expected]

@@ -15,9 +15,20 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
-from medcap_paddle import archive, dataset, encoder, features, image, reports, resume, train
-from medcap_paddle.config import Config
-from medcap_paddle.files import MedcapError, read_json, read_sealed, read_table, write_json, write_sealed
+from medcap_paddle import encoder, feature_file, image, models, reports, runs
+from medcap_paddle.config import ReportSettings, choose
+from medcap_paddle.readers import archive
+from medcap_paddle.runtime import cache, loop
+from medcap_paddle.runtime.files import (
+    MedcapError,
+    read_json,
+    read_sealed,
+    read_table,
+    write_json,
+    write_sealed,
+    write_tensors,
+)
+from medcap_paddle.vision import weights
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?><eCitation><uId id="CXR1"/><MedlineCitation><Article><Abstract>
 <AbstractText Label="FINDINGS">The heart is normal in size. The lungs are clear.</AbstractText></Abstract></Article>
@@ -65,42 +76,48 @@ def survey(path, read, sealed: bool) -> int:
 
 @pytest.fixture
 def run_dir(tmp_path, studies):
-    config, (split, _, vocab) = Config.tiny(embed=8, hidden=8), studies
-    train.save_run(tmp_path, config, vocab, split.feature_dim, {"encoder": "made up"})
-    train.save_weights(train.build(config, split.feature_dim, len(vocab)), tmp_path / "weights.safetensors")
+    config, (split, _, vocab) = choose("tiny").change(decoder={"embed": 8, "hidden": 8}), studies
+    runs.save(tmp_path, config, vocab, split.shapes, {"encoder": "made up"})
+    model = models.build(config.decoder, split.shapes, len(vocab))
+    write_tensors(tmp_path / "weights.safetensors", loop.tensors(model))
     return tmp_path
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "vocab.json", "model.json"])
 def test_runs(name, run_dir):
-    assert survey(run_dir / name, lambda: train.load_run(run_dir), sealed=True) > 200
+    assert survey(run_dir / name, lambda: runs.load(run_dir), sealed=True) > 200
 
 
 def test_settings(run_dir):
     """config.json may be edited, but what the training depended on may not."""
     config = run_dir / "config.json"
-    survey(config, lambda: train.load_run(run_dir), sealed=False)
-    write_json(config, read_json(config, "") | {"hidden": 16})
+    survey(config, lambda: runs.load(run_dir), sealed=False)
+    settings = read_json(config, "")
+    write_json(config, settings | {"decoder": settings["decoder"] | {"hidden": 16}})
     with pytest.raises(MedcapError, match="config.json is not what the run was trained with"):
-        train.load_run(run_dir)
+        runs.load(run_dir)
 
 
 def test_features(tmp_path):
     path = tmp_path / "features.h5"
-    facts = features.describe(encoder.load("random"))
-    features.write(path, [f"CXR{k}" for k in range(20)], np.random.default_rng(0).random((20, 8)), facts)
-    assert survey(path, lambda: features.read(path), sealed=True) > 200
+    facts = feature_file.describe(encoder.load("random"))
+    pooled = np.random.default_rng(0).random((20, 8)).astype("float32")
+    ids = np.array([f"CXR{k}" for k in range(20)])
+    part = {"pooled": pooled, "image_id": ids, "unreadable": np.zeros((0, 3), str)}
+    feature_file.write(path, [part], facts, {"pooled": (8,)})
+    assert survey(path, lambda: feature_file.read(path, ["pooled"]), sealed=True) > 200
+    assert survey(feature_file.sidecar(path), lambda: feature_file.read(path, ["pooled"]), sealed=True) > 200
 
 
 def test_encoders(tmp_path):
     path = tmp_path / "mine.safetensors"
     save_file({"conv1.weight": np.ones((2, 2), np.float32)}, path)
 
-    assert survey(path, lambda: encoder._tensors(path), sealed=False) > 200
+    assert survey(path, lambda: weights.read(path), sealed=False) > 200
     pickled = tmp_path / "mine.pdparams"
     paddle.save(paddle.nn.Linear(2, 2).state_dict(), str(pickled))
-    assert survey(pickled, lambda: encoder._tensors(pickled), sealed=False) > 200
-    with pytest.raises(MedcapError, match="it is not the network we build"):
+    assert survey(pickled, lambda: weights.read(pickled), sealed=False) > 200
+    with pytest.raises(MedcapError, match="mine.safetensors lacks .*choose weights of this network"):
         encoder.load("resnet101", path)
 
 
@@ -112,7 +129,7 @@ def test_reports(tmp_path):
 
     def read():
         try:
-            reports.build(tmp_path / "data", tmp_path / "work", split="8:2")
+            reports.build(tmp_path / "data", tmp_path / "work", ReportSettings(split="8:2"))
         except MedcapError as error:
             assert "no usable study" in str(error)
 
@@ -157,7 +174,7 @@ def test_parts_that_are_damaged_are_made_again(tmp_path):
             yield {"x": np.full(4, k), "name": np.array([f"n{k}"])}
 
     def values():
-        return [int(part["x"][0]) for part in resume.parts(out, "inputs", rest)]
+        return [int(part["x"][0]) for part in cache.resumable(out, "inputs", rest)]
 
     assert values() == [0, 1, 2] and made == [0, 1, 2]
     assert values() == [0, 1, 2] and made == [0, 1, 2]  # nothing is made twice
@@ -165,13 +182,13 @@ def test_parts_that_are_damaged_are_made_again(tmp_path):
     for data in damaged(second.read_bytes(), 60):
         second.write_bytes(data)
         assert values() == [0, 1, 2]
-    assert [int(part["x"][0]) for part in resume.parts(out, "other", rest)] == [0, 1, 2]
+    assert [int(part["x"][0]) for part in cache.resumable(out, "other", rest)] == [0, 1, 2]
     assert not second.exists()
 
 
-def test_a_collection_that_tells_nothing(tmp_path):
+def test_a_collection_without_its_facts(tmp_path):
     path = tmp_path / "collection.json"
     for content in ({}, [], {"studies": 3}, "text"):
         path.write_text(json.dumps(content))
-        with pytest.raises(MedcapError, match="does not tell its studies"):
-            dataset.has(tmp_path, "val")
+        with pytest.raises(MedcapError, match="collection.json.*run 01_reports.ipynb"):
+            reports.Collection.load(tmp_path)

@@ -13,8 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medcap_paddle import dataset, evaluate, files, phantom, reports, show
-from medcap_paddle.files import MedcapError
+from medcap_paddle import evaluate, phantom, reports, show
+from medcap_paddle.metrics import meteor
+from medcap_paddle.readers import openi
+from medcap_paddle.readers.collection import LeftOut
+from medcap_paddle.runtime import cache, files
+from medcap_paddle.runtime.files import MedcapError
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 IN_XML = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")

@@ -1,14 +1,22 @@
-"""Laws of image.py: one picture, one tensor, however it is stored; broken files name themselves."""
+"""Laws of image.py: one picture, one tensor, however it is stored; broken files name themselves; a transform that has
+changed is noticed.
+"""
 
+import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medcap_paddle.files import MedcapError
-from medcap_paddle.image import MEAN, STD, read, transform
+from medcap_paddle import image
+from medcap_paddle.image import Preprocessing, difference, prepared, read, transform
+from medcap_paddle.runtime.files import MedcapError
+
+SEEN = Preprocessing(64)
+MEAN, STD = np.array(SEEN.mean, np.float32), np.array(SEEN.std, np.float32)
 
 
 @pytest.fixture
@@ -33,7 +41,7 @@ def test_depth_and_colour_do_not_matter(tmp_path, picture):
     Image.fromarray(picture).convert("P").save(tmp_path / "palette.png")
     save(tmp_path / "rgb.png", rgb), save(tmp_path / "rgba.png", opaque)
     for name in ("rgb.png", "rgba.png", "palette.png"):
-        assert np.array_equal(transform(read(tmp_path / name), 64), transform(gray, 64)), name
+        assert np.array_equal(transform(read(tmp_path / name), SEEN), transform(gray, SEEN)), name
 
     jpeg = read(save(tmp_path / "picture.jpg", picture, quality=95))
     assert np.abs(jpeg.astype(int) - picture).mean() < 2
@@ -88,7 +96,7 @@ def test_truncated_or_damaged_file_is_named(tmp_path, picture):
 
 def test_transform_keeps_the_aspect():
     tall = np.full((200, 100), 255, np.uint8)
-    pixels = transform(tall, 64) * STD[:, None, None] + MEAN[:, None, None]
+    pixels = transform(tall, SEEN) * STD[:, None, None] + MEAN[:, None, None]
     assert pixels.shape == (3, 64, 64) and pixels.dtype == np.float32
     np.testing.assert_allclose(pixels[:, :, 16:48], 1, atol=1e-6)
     np.testing.assert_allclose(pixels[:, :, :16], 0, atol=1e-6)
@@ -97,13 +105,13 @@ def test_transform_keeps_the_aspect():
 
 def test_transform_averages_areas_and_keeps_sides():
     checkers = np.indices((128, 128)).sum(axis=0) % 2 * 255
-    fine = transform(checkers.astype(np.uint8), 32)[0] * STD[0] + MEAN[0]
+    fine = transform(checkers.astype(np.uint8), Preprocessing(32))[0] * STD[0] + MEAN[0]
     np.testing.assert_allclose(fine, 0.5, atol=0.01)  # aliasing would give 0 or 1
 
     left = np.zeros((50, 50), np.uint8)
     left[:, :25] = 255
     for size in (20, 80):  # smaller and larger
-        pixels = transform(left, size)[0]
+        pixels = transform(left, Preprocessing(size))[0]
         assert pixels[:, : size // 4].min() > pixels[:, -size // 4 :].max()
 
 
@@ -115,3 +123,84 @@ def test_short_memory_is_not_taken_for_a_broken_file(tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "convert", full)
     with pytest.raises(MemoryError):
         read(tmp_path / "good.png")
+
+
+def test_the_encoder_decides_what_the_transform_does():
+    white = np.full((200, 100), 255, np.uint8)
+    plain = transform(white, Preprocessing(64, mean=(0, 0, 0), std=(1, 1, 1), padding=0.5))
+    assert set(np.unique(plain)) == {0.5, 1.0}
+    half = transform(white, Preprocessing(64, mean=(0.5, 0, 0), std=(0.5, 1, 2)))
+    assert half[:, 32, 32].tolist() == [1, 1, 0.5]
+    stripes = np.repeat([[0, 255] * 64], 128, 0).astype(np.uint8)
+    assert len(np.unique(transform(stripes, replace(SEEN, shrink="NEAREST"))[0])) == 1
+    small = np.array([[0, 255]], np.uint8)
+    assert len(np.unique(transform(small, replace(SEEN, enlarge="NEAREST", padding=0.0))[0])) == 2
+
+
+def test_prepared_images_are_transformed_or_say_why_not(tmp_path, picture):
+    good = save(tmp_path / "good.png", picture)
+    ready, error = prepared([good, tmp_path / "absent.png"], SEEN)
+    assert np.array_equal(ready, transform(picture, SEEN)) and "absent.png" in str(error)
+
+
+# The record of a preprocessing ----------------------------------------------------------------------------------------
+
+
+def test_a_record_survives_json_and_gives_the_preprocessing_back():
+    for preprocessing in (SEEN, Preprocessing(97, (0.5,) * 3, (0.5,) * 3, "BICUBIC", "NEAREST", 1.0)):
+        record = json.loads(json.dumps(preprocessing.record()))
+        assert record == preprocessing.record() and not difference(record, preprocessing.record())
+        assert Preprocessing.from_record(record, "encoder.safetensors", "train again") == preprocessing
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 96}, {"mean": (0.5,) * 3}, {"std": (0.5,) * 3}, {"shrink": "BILINEAR"}, {"enlarge": "BICUBIC"}]
+    + [{"padding": 0.5}],
+)
+def test_another_setting_is_named(change):
+    told = difference(replace(SEEN, **change).record(), SEEN.record())
+    assert next(iter(change)) in told and " not " in told
+
+
+# What somebody might do to the code of `transform` without touching a setting.
+CHANGES = {
+    "mirrored": lambda seen: seen[:, :, ::-1],
+    "upside down": lambda seen: seen[:, ::-1],
+    "transposed": lambda seen: seen.swapaxes(1, 2),
+    "channels reversed": lambda seen: seen[::-1],
+    "one gray level brighter": lambda seen: seen + 1 / 255 / STD[:, None, None],
+    "divided by 256": lambda seen: (seen * STD[:, None, None] + MEAN[:, None, None]) * 255 / 256,
+    "shifted by one pixel": lambda seen: np.roll(seen, 1, 2),
+    "smoothed": lambda seen: (seen + np.roll(seen, 1, 1)) / 2,
+    "squared": lambda seen: np.sign(seen) * seen**2,
+}
+
+
+@pytest.mark.parametrize("size", [64, 128, 224])
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_code_is_noticed_though_every_setting_is_the_same(change, size, monkeypatch):
+    recorded, whole = Preprocessing(size).record(), image.transform
+    monkeypatch.setattr(image, "transform", lambda *arguments: CHANGES[change](whole(*arguments)))
+    with pytest.raises(MedcapError, match="encoder.safetensors was made with another image transform .*train again"):
+        Preprocessing.from_record(recorded, "encoder.safetensors", "train again")
+
+
+@pytest.mark.parametrize("size", [64, 128, 224])
+@pytest.mark.parametrize("filters", [{"shrink": "BILINEAR"}, {"shrink": "NEAREST"}, {"enlarge": "BICUBIC"}])
+def test_another_filter_is_noticed_by_its_response(filters, size):
+    """As if PIL, or whoever writes `transform`, meant something else by the same name."""
+    other = replace(Preprocessing(size), **filters).record()["response"]
+    assert difference(Preprocessing(size).record() | {"response": other}, Preprocessing(size).record())
+
+
+def test_rounding_is_no_change():
+    record = SEEN.record()
+    assert not difference(record | {"response": [n + 0.0009 for n in record["response"]]}, record)
+
+
+@pytest.mark.parametrize("record", [None, {}, "gray, black padding", {"size": 64}, SEEN.record() | {"response": []}])
+def test_a_missing_record_is_refused(record):
+    with pytest.raises(MedcapError, match="^the encoder e.safetensors .*: train again$"):
+        Preprocessing.from_record(record, "the encoder e.safetensors", "train again")
+    assert difference(record, SEEN.record())

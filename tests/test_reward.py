@@ -1,18 +1,23 @@
 """Laws of the reward: words are drawn as the model means them, and what is better than its like becomes likelier."""
 
-from dataclasses import replace
-
 import numpy as np
 import paddle
 import pytest
 from conftest import made_up
 
-from medcap_paddle import evaluate, generate, reward, train
-from medcap_paddle.config import Config
-from medcap_paddle.files import MedcapError
+from medcap_paddle import generate, models, reward, runs, train
+from medcap_paddle.config import choose
+from medcap_paddle.dataset import Batch
+from medcap_paddle.metrics.ngrams import cider
+from medcap_paddle.runtime import loop
+from medcap_paddle.runtime.files import MedcapError
 
-CONFIG = Config.tiny(embed=32, hidden=32, dropout=0.0, feature_dropout=0.0, batch_size=16, max_length=30)
-CONFIG = replace(CONFIG, reward_epochs=2, reward_samples=3)
+CONFIG = choose("tiny").change(
+    reports={"max_length": 30},
+    decoder={"embed": 32, "hidden": 32, "dropout": 0.0, "feature_dropout": 0.0},
+    training={"batch_size": 16},
+    reward={"epochs": 2, "samples": 3},
+)
 IDS = ("bos", "eos", "pad", "unk")
 
 
@@ -22,8 +27,8 @@ class Fixed:
     def __init__(self, logits):
         self.logits = paddle.to_tensor(logits, "float32")
 
-    def init_state(self, features):
-        return (features,)
+    def init_state(self, inputs):
+        return (inputs["pooled"],)
 
     def step(self, token, state):
         return self.logits[token], state
@@ -31,11 +36,22 @@ class Fixed:
 
 def built(studies, config=CONFIG):
     split, _, vocab = studies
-    return train.build(config, split.feature_dim, len(vocab))
+    return models.build(config.decoder, split.shapes, len(vocab))
+
+
+def critic_of(studies, model=None, **settings):
+    split, val, vocab = studies
+    return reward.SelfCritical(model or built(studies), split, val, vocab, CONFIG.change(reward=settings))
+
+
+def tensor_batch(split, rows):
+    """A batch as the loop gets it."""
+    inputs, tokens = split.batch(rows)
+    return Batch({name: paddle.to_tensor(array) for name, array in inputs.items()}, paddle.to_tensor(tokens))
 
 
 def draw(decoder, count, length, ids=(0, 1, 2, 3)):
-    return reward.sample(decoder, paddle.zeros([count, 1, 1]), *ids, length)
+    return reward.sample(decoder, {"pooled": paddle.zeros([count, 1, 1])}, *ids, length)
 
 
 def test_words_are_drawn_as_often_as_they_are_likely():
@@ -63,62 +79,63 @@ def test_a_report_ends_with_its_end():
 
 def test_the_reward_is_that_of_the_evaluation(studies):
     split, val, vocab = studies
-    critic = reward.SelfCritical(vocab, split, {})
+    critic = critic_of(studies)
     references = list(split.table.report)
     predictions = list(np.random.default_rng(0).permutation(references))
-    smooth = critic.judge(references, predictions) - evaluate.cider(references, predictions)
-    assert (smooth >= 0).all() and (smooth <= reward.BLEU + 1e-6).all()
+    smooth = critic.judge(references, predictions) - cider(references, predictions)
+    assert (smooth >= 0).all() and (smooth <= reward.BLEU_WEIGHT + 1e-6).all()
     perfect = critic.judge(references, references)
-    np.testing.assert_allclose(perfect - evaluate.cider(references, references), reward.BLEU, atol=1e-6)
+    np.testing.assert_allclose(perfect - cider(references, references), reward.BLEU_WEIGHT, atol=1e-6)
     # n-grams are as rare as they are in train, whatever the batch
     assert critic.judge(references[:1], predictions[:1])[0] == pytest.approx(critic.judge(references, predictions)[0])
 
 
 def test_the_advantages_of_a_study_add_up_to_nothing(studies):
-    split, _, vocab = studies
-    critic = reward.SelfCritical(vocab, split, {}, samples=4)
-    features, tokens = split.batch(np.arange(8))
-    seen, together, _, advantage = critic(built(studies), features, tokens)
-    assert len(seen) == len(together) == len(advantage) == 5 * 8
-    assert (together[:8, : tokens.shape[1]] == tokens).all() and (advantage[:8] == np.float32(reward.TRUTH)).all()
-    np.testing.assert_allclose(advantage[8:].reshape(8, 4).sum(1), 0, atol=1e-6)
-    assert (seen[8:].reshape(8, 4, *features.shape[1:]) == features[:, None]).all()
+    batch = tensor_batch(studies[0], np.arange(8))
+    inputs, tokens, advantage = (
+        x["pooled"] if isinstance(x, dict) else x for x in critic_of(studies, samples=4).write(batch, 1.0)
+    )
+    own = batch.inputs["pooled"]
+    assert len(inputs) == len(tokens) == len(advantage) == 5 * 8
+    assert (tokens[:8, : batch.tokens.shape[1]] == batch.tokens).all()
+    assert (advantage[:8].numpy() == np.float32(reward.CE_WEIGHT)).all()
+    np.testing.assert_allclose(advantage[8:].reshape([8, 4]).sum(1).numpy(), 0, atol=1e-6)
+    assert (inputs[8:].reshape([8, 4, *own.shape[1:]]) == own.unsqueeze(1)).all()
 
 
 def test_where_all_reports_are_equally_good_nothing_is_learnt(studies, monkeypatch):
-    split, _, vocab = studies
-    monkeypatch.setattr(reward, "TRUTH", 0.0)
+    monkeypatch.setattr(reward, "CE_WEIGHT", 0.0)
     monkeypatch.setattr(reward.SelfCritical, "judge", lambda self, references, predictions: np.ones(len(references)))
     model = built(studies)
-    before = train.tensors(model)
-    optimizer = paddle.optimizer.SGD(1.0, model.parameters())
-    learn = train.learner(model, optimizer, split.pad, 100.0)
-    batch = reward.SelfCritical(vocab, split, {})(model, *split.batch(np.arange(8)))
-    learn(len(batch[0]), *batch)
-    optimizer.step()
-    for name, value in train.tensors(model).items():
-        np.testing.assert_allclose(value, before[name], atol=1e-7)
+    critic = critic_of(studies, model)
+    batch = critic.write(tensor_batch(studies[0], np.arange(8)), 1.0)
+    model.train()
+    critic.loss(model, batch, slice(None), 1.0)[0].backward()
+    assert all(p.grad is None or float(p.grad.abs().max()) < 1e-7 for p in model.parameters())
 
 
 def test_the_gradient_is_that_of_the_expected_reward(monkeypatch):
     """Of reports of a single word, all of which can be tried: d/dlogits of sum p(w) r(w) is p (r - sum p r)."""
     split, vocab = made_up(4, seed=0)
-    critic = reward.SelfCritical(vocab, split, {}, samples=4000, max_length=2)
-    monkeypatch.setattr(reward, "TRUTH", 0.0)
+    model = models.build(CONFIG.decoder, split.shapes, len(vocab))
+    config = CONFIG.change(reports={"max_length": 2}, reward={"samples": 4000})
+    critic = reward.SelfCritical(model, split, None, vocab, config)
+    monkeypatch.setattr(reward, "CE_WEIGHT", 0.0)
     worth = np.random.default_rng(1).random(len(vocab))
     monkeypatch.setattr(
         reward.SelfCritical,
         "judge",
         lambda self, references, texts: np.array([worth[vocab.to_indices(t) if t else 1] for t in texts]),
     )
-    model = train.build(CONFIG, split.feature_dim, len(vocab))
-    features, tokens = split.batch(np.arange(1))
+    inputs, tokens = tensor_batch(split, np.arange(1))
     paddle.seed(3)
-    _, written, _, advantage = critic(model, features, tokens[:, :2])
+    _, written, advantage = (
+        x if isinstance(x, dict) else x.numpy() for x in critic.write(Batch(inputs, tokens[:, :2]), 1.0)
+    )
     ids = [vocab.to_indices(f"<{name}>") for name in IDS]
     worth[ids[1]] = worth[1]  # the empty text is a report that ends at once
     with paddle.no_grad():
-        logits = model(paddle.to_tensor(features), paddle.to_tensor(tokens[:, :1]))[0, 0].numpy()
+        logits = model(inputs, tokens[:, :1])[0, 0].numpy()
     logits[[ids[0], ids[2], ids[3]]] = -np.inf
     p = np.exp(logits) / np.exp(logits).sum()
     expected = p * (worth - (p * worth).sum())
@@ -131,16 +148,15 @@ def test_the_gradient_is_that_of_the_expected_reward(monkeypatch):
 def test_rewarded_the_model_writes_better_reports(studies, tmp_path):
     split, val, vocab = studies
     model = built(studies)
-    options = {name: getattr(CONFIG, name) for name in train.OPTIONS} | {"epochs": 12}
-    train.fit(model, split, val, tmp_path / "teacher", **options)
-    config = replace(CONFIG, reward_epochs=12, reward_rate=5e-3, reward_samples=5)
+    config = CONFIG.change(training={"epochs": 12}, reward={"epochs": 12, "learning_rate": 5e-3, "samples": 5})
+    train.fit(model, split, val, tmp_path / "teacher", config.training)
     history = reward.fit(model, vocab, split, val, tmp_path / "run", config)
     assert len(history) == 12 and history.reward.iloc[-1] > history.reward.iloc[0] + 0.2
 
     def score(weights):
-        train.load_weights(model, tmp_path / weights / "weights.safetensors")
+        loop.load_weights(model, tmp_path / weights / "weights.safetensors", "")
         table = generate.predict(model, vocab, val, CONFIG)
-        return evaluate.cider(list(table.reference), list(table.prediction)).mean()
+        return cider(list(table.reference), list(table.prediction)).mean()
 
     assert score("run") > score("teacher")
 
@@ -149,18 +165,18 @@ def test_what_is_kept_lies_between_the_teacher_and_the_last_epoch(studies, tmp_p
     split, val, vocab = studies
     last = {}
     for share in (0.0, 0.25, 1.0):
-        monkeypatch.setattr(reward, "KEPT", share)
+        monkeypatch.setattr(reward, "INTERPOLATION", share)
         model = built(studies)
-        teacher = train.tensors(model)
+        teacher = loop.tensors(model)
         history = reward.fit(model, vocab, split, val, tmp_path / str(share), CONFIG)
-        last[share] = train.tensors(model)
+        last[share] = loop.tensors(model)
     assert train.perplexity(model, val) == pytest.approx(history.val_perplexity.iloc[-1], rel=1e-4)
     for name, start in teacher.items():
         assert (last[0.0][name] == start).all()
         np.testing.assert_allclose(last[0.25][name], 0.75 * start + 0.25 * last[1.0][name], atol=1e-6)
 
 
-def test_stopped_it_ends_as_if_it_had_not_been(studies, tmp_path):
+def test_an_interrupted_reward_resumes_to_identical_weights(studies, tmp_path):
     split, val, vocab = studies
     results = []
     for name, stop in (("whole", None), ("stopped", 1)):
@@ -179,17 +195,17 @@ def test_stopped_it_ends_as_if_it_had_not_been(studies, tmp_path):
     assert results[0] == results[1]
 
 
-def test_a_finished_reward_is_not_done_again_but_a_changed_one_is(studies, tmp_path, capsys):
+def test_a_finished_reward_is_not_repeated_but_a_changed_one_is(studies, tmp_path, capsys):
     split, val, vocab = studies
     first = reward.fit(built(studies), vocab, split, val, tmp_path, CONFIG)
     again = reward.fit(built(studies), vocab, split, val, tmp_path, CONFIG)
     assert "nothing to do" in capsys.readouterr().out
     assert first.reward.tolist() == pytest.approx(again.reward.tolist())
-    reward.fit(built(studies), vocab, split, val, tmp_path, replace(CONFIG, reward_samples=4))
+    reward.fit(built(studies), vocab, split, val, tmp_path, CONFIG.change(reward={"samples": 4}))
     assert "nothing to do" not in capsys.readouterr().out
 
 
-def test_the_commands_teach_and_then_reward(studies, tmp_path, monkeypatch, capsys):
+def test_the_commands_train_and_then_reward(studies, tmp_path, monkeypatch, capsys):
     """`medcap_paddle.train` makes <run>_teacher where a reward follows, `medcap_paddle.reward` the run."""
     from pipeline import prepared
 
@@ -204,23 +220,22 @@ def test_the_commands_teach_and_then_reward(studies, tmp_path, monkeypatch, caps
         module.main()
     assert "reward" in capsys.readouterr().out
     for name, config in (("mine_teacher", CONFIG.teacher()), ("mine", CONFIG)):
-        assert train.load_run(tmp_path / "runs" / name)[1] == config
-    replace(CONFIG, hidden=48).save(tmp_path / "config.json")
-    with pytest.raises(SystemExit, match="mine_teacher was taught with other settings"):
+        assert runs.load(tmp_path / "runs" / name).config == config
+    CONFIG.change(decoder={"hidden": 48}).save(tmp_path / "config.json")
+    with pytest.raises(SystemExit, match="mine_teacher was trained with other settings"):
         reward.main()
 
 
 def test_one_report_has_nothing_to_be_judged_against(studies):
-    with pytest.raises(MedcapError, match="reward_samples is 1: at least 2"):
-        reward.SelfCritical(studies[2], studies[0], {}, samples=1)
+    with pytest.raises(MedcapError, match="reward.samples is 1: at least 2"):
+        critic_of(studies, samples=1)
 
 
 def test_the_padding_of_a_rank_without_studies_teaches_nothing(studies):
-    split, _, vocab = studies
-    critic = reward.SelfCritical(vocab, split, {})
-    features, tokens = split.batch(np.arange(1))
-    *_, weight, advantage = critic(built(studies), features, np.full_like(tokens, split.pad), 0.0)
-    assert weight == 0.0 and not advantage[1:].any() and not critic.rewards
+    split, critic = studies[0], critic_of(studies)
+    inputs, tokens = tensor_batch(split, np.arange(1))
+    batch = critic.write(Batch(inputs, paddle.full_like(tokens, split.pad)), 0.0)
+    assert not batch.advantage[1:].any() and not critic.rewards
 
 
 def test_a_run_without_a_reward_is_left_as_it_is(tmp_path, monkeypatch):
@@ -230,6 +245,6 @@ def test_a_run_without_a_reward_is_left_as_it_is(tmp_path, monkeypatch):
     weights.write_text("trained")
     arguments = ["reward", str(tmp_path), "--run", "mine", "--config", str(tmp_path / "config.json")]
     monkeypatch.setattr("sys.argv", arguments)
-    with pytest.raises(SystemExit, match="no reward: set reward_epochs"):
+    with pytest.raises(SystemExit, match="no reward: set reward.epochs"):
         reward.main()
     assert weights.read_text() == "trained"

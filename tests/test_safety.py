@@ -1,4 +1,4 @@
-"""Laws of stopping and going on, of locks and full disks, and of input that means harm."""
+"""Laws of interrupting and resuming, of locks and full disks, and of hostile text."""
 
 import errno
 import os
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +17,36 @@ from conftest import made_up
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medcap_paddle import encoder, features, files, generate, phantom, resume, train
+from medcap_paddle import encoder, features, generate, models, phantom, runs, train
 from medcap_paddle import vocab as vocabulary
-from medcap_paddle.config import Config
-from medcap_paddle.files import MedcapError
+from medcap_paddle.config import choose
+from medcap_paddle.dataset import Batch
+from medcap_paddle.runtime import cache, files, loop
+from medcap_paddle.runtime.files import MedcapError
+from medcap_paddle.vision import predictor
 
 ROOT = Path(__file__).parent.parent
-CONFIG = Config.tiny(embed=16, hidden=16, epochs=5, batch_size=16, dropout=0.3, patience=5)
-OPTIONS = {name: getattr(CONFIG, name) for name in train.OPTIONS}
+CONFIG = choose("tiny").change(
+    decoder={"embed": 16, "hidden": 16, "dropout": 0.3}, training={"epochs": 5, "batch_size": 16, "patience": 5}
+)
+
+
+def built(studies, config=CONFIG):
+    split, _, vocab = studies
+    return models.build(config.decoder, split.shapes, len(vocab))
 
 
 def fit(run_dir, studies, stop_after=None, **changes):
     """Train; with `stop_after` an exception ends it after that epoch, as a kill would."""
-    split, val, vocab = studies
-    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    split, val, _ = studies
+    model = built(studies)
 
     def on_epoch(history):
         if len(history) == stop_after:
             raise KeyboardInterrupt
 
     try:
-        return model, train.fit(model, split, val, run_dir, **OPTIONS | changes, on_epoch=on_epoch)
+        return model, train.fit(model, split, val, run_dir, CONFIG.change(training=changes).training, on_epoch)
     except KeyboardInterrupt:
         return model, None
 
@@ -48,10 +56,10 @@ def trained(run_dir):
     return (run_dir / "weights.safetensors").read_bytes(), history.to_csv()
 
 
-# Stop and go on -------------------------------------------------------------------------------------------------------
+# Interrupt and resume -------------------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_training_ends_as_if_it_had_not_been(studies, tmp_path):
+def test_an_interrupted_training_resumes_to_identical_weights(studies, tmp_path):
     fit(tmp_path / "whole", studies)
     for stop in (1, 2, 4):
         fit(tmp_path / "stopped", studies, stop_after=stop)
@@ -61,7 +69,7 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(studies, tmp_path):
     assert not (tmp_path / "stopped/checkpoint.safetensors").exists()
 
 
-def test_a_finished_training_is_not_done_again_but_a_changed_one_is(studies, tmp_path):
+def test_a_finished_training_is_not_repeated_but_a_changed_one_is(studies, tmp_path):
     fit(tmp_path, studies)
     before, stamp = trained(tmp_path), (tmp_path / "weights.safetensors").stat().st_mtime_ns
     model, history = fit(tmp_path, studies)
@@ -109,24 +117,23 @@ def test_a_disk_full_while_the_checkpoint_is_written_keeps_the_one_before(studie
         fit(tmp_path / "full", studies)
     monkeypatch.undo()
     epochs = []
-    split, val, vocab = studies
-    model = train.build(CONFIG, split.feature_dim, len(vocab))
-    train.fit(model, split, val, tmp_path / "full", **OPTIONS, on_epoch=lambda history: epochs.append(len(history)))
+    split, val, _ = studies
+    train.fit(built(studies), split, val, tmp_path / "full", CONFIG.training, lambda done: epochs.append(len(done)))
     assert epochs[0] == 3 and trained(tmp_path / "full") == trained(tmp_path / "whole")
 
 
 def test_a_loss_that_is_no_number_names_the_batch_and_keeps_the_best_weights(studies, tmp_path):
     fit(tmp_path / "good", studies, stop_after=2)
     good = (tmp_path / "good/weights.safetensors").read_bytes()
-    split, val, vocab = studies
-    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    split, val, _ = studies
+    model = built(studies)
 
     def poison(history):
         if len(history) == 2:
             model.output.weight.set_value(paddle.full_like(model.output.weight, np.nan))
 
     with pytest.raises(MedcapError, match=r"loss of batch \d+ of 6 is not a number in epoch 3; the best weights"):
-        train.fit(model, split, val, tmp_path / "bad", **OPTIONS, on_epoch=poison)
+        train.fit(model, split, val, tmp_path / "bad", CONFIG.training, poison)
     assert (tmp_path / "bad/weights.safetensors").read_bytes() == good
 
 
@@ -135,21 +142,21 @@ def test_weights_of_other_settings_are_not_taken_for_those_of_a_run_that_was_sto
     split, val, vocab = studies
 
     def save(config):
-        train.save_run(tmp_path, config, vocab, split.feature_dim, {"content": "a"})
+        runs.save(tmp_path, config, vocab, split.shapes, {"content": "a"})
 
     save(CONFIG)
     fit(tmp_path, studies)
-    train.load_run(tmp_path)
-    save(replace(CONFIG, beam_size=7))  # how it writes is not what it was trained with
-    train.load_run(tmp_path)
+    runs.load(tmp_path)
+    save(CONFIG.change(generation={"beam_size": 7}))  # how it writes is not what it was trained with
+    runs.load(tmp_path)
     good = (tmp_path / "weights.safetensors").read_bytes()
 
     def lost():
         with pytest.raises(MedcapError, match="weights.safetensors not found: run 04_train.ipynb"):
-            train.load_run(tmp_path)
-        assert (tmp_path / train.PREVIOUS).read_bytes() == good
+            runs.load(tmp_path)
+        assert (tmp_path / loop.PREVIOUS).read_bytes() == good
 
-    save(replace(CONFIG, dropout=0.1))  # stopped before the first batch
+    save(CONFIG.change(decoder={"dropout": 0.1}))  # stopped before the first batch
     lost()
     save(CONFIG)
     (tmp_path / "weights.safetensors").write_bytes(good)
@@ -163,28 +170,28 @@ def test_weights_of_other_settings_are_not_taken_for_those_of_a_run_that_was_sto
 def test_the_vocabulary_of_another_run_is_refused(studies, tmp_path):
     """Also one of the same size, with which every report would be written in other words."""
     split, _, vocab = studies
-    train.save_run(tmp_path, CONFIG, vocab, split.feature_dim, {"content": "a"})
-    train.save_weights(train.build(CONFIG, split.feature_dim, len(vocab)), tmp_path / "weights.safetensors")
-    train.load_run(tmp_path)
+    runs.save(tmp_path, CONFIG, vocab, split.shapes, {"content": "a"})
+    files.write_tensors(tmp_path / "weights.safetensors", loop.tensors(built(studies)))
+    runs.load(tmp_path)
     words = vocabulary.tokens(vocab)
     words[-2:] = reversed(words[-2:])
     files.write_sealed(tmp_path / "vocab.json", {"tokens": words, "special": vocabulary.SPECIAL})
     with pytest.raises(MedcapError, match="vocab.json is not what the run was trained with"):
-        train.load_run(tmp_path)
+        runs.load(tmp_path)
 
 
-def test_predictions_go_on_and_are_not_written_twice(studies, tmp_path, monkeypatch):
+def test_predictions_resume_and_are_not_written_twice(studies, tmp_path, monkeypatch):
     split, val, vocab = studies
-    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    model = built(studies)
     out = tmp_path / "predictions.csv"
     whole = generate.predict(model, vocab, val, CONFIG, batch_size=5)
     batch, made = generate._batch, []
 
-    def failing(model, vocab, studies, chosen, config):
-        made.append(int(chosen[0]))
+    def failing(model, vocab, studies, rows, config):
+        made.append(int(rows[0]))
         if len(made) == 4:
             raise KeyboardInterrupt
-        return batch(model, vocab, studies, chosen, config)
+        return batch(model, vocab, studies, rows, config)
 
     monkeypatch.setattr(generate, "_batch", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -201,23 +208,23 @@ def test_predictions_go_on_and_are_not_written_twice(studies, tmp_path, monkeypa
 def test_features_are_made_again_when_an_image_or_the_result_changes(tmp_path, monkeypatch):
     from PIL import Image
 
-    eyes, out = encoder.load("random"), tmp_path / "features.h5"
+    network, out = encoder.load("random"), tmp_path / "features.h5"
     rng = np.random.default_rng(0)
     for k in range(5):
         Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(tmp_path / f"{k}.png")
     images = pd.DataFrame({"image_id": list("01234"), "path": [tmp_path / f"{k}.png" for k in range(5)]})
     batch, made = features._batch, []
-    monkeypatch.setattr(features, "_batch", lambda *args: made.append(args[2]) or batch(*args))
-    features.extract(images, eyes, out, batch_size=2)
+    monkeypatch.setattr(features, "_batch", lambda *a, **o: made.append(a) or batch(*a, **o))
+    features.extract(images, network, out, batch_size=2)
     first = out.read_bytes()
     assert len(made) == 3
-    features.extract(images, eyes, out, batch_size=2)
+    features.extract(images, network, out, batch_size=2)
     assert len(made) == 3
     Image.fromarray(rng.integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "3.png")
-    features.extract(images, eyes, out, batch_size=2)
+    features.extract(images, network, out, batch_size=2)
     assert len(made) == 6 and out.read_bytes() != first
     out.write_bytes(first)  # an older file put back: not what the note beside it says
-    features.extract(images, eyes, out, batch_size=2)
+    features.extract(images, network, out, batch_size=2)
     assert len(made) == 9
 
 
@@ -247,9 +254,9 @@ def limited(run, most, error, tried):
 
 
 @pytest.mark.parametrize("error", SHORT)
-def test_a_batch_too_large_for_the_memory_is_done_in_parts_and_that_is_said_once(error, said):
+def test_a_batch_too_large_for_the_memory_is_done_in_parts_with_one_warning(error, said):
     tried, undone = [], []
-    run = resume.sparing(
+    run = cache.halve_batch_on_oom(
         limited(lambda part, rows: rows[part], 3, error, tried), undo=lambda: undone.append(len(tried))
     )
     for rows in (8, 8, 2, 5):
@@ -258,11 +265,11 @@ def test_a_batch_too_large_for_the_memory_is_done_in_parts_and_that_is_said_once
     assert said() == ["not enough memory for a batch of 8: using smaller ones"]
 
 
-def test_what_smaller_batches_do_not_mend_is_not_hidden(said):
+def test_an_error_that_smaller_batches_do_not_fix_is_not_hidden(said):
     for error, rows, tries in ((MemoryError("1 row"), 8, 4), (MemoryError(), 1, 1), (RuntimeError("no kernel"), 8, 1)):
         tried = []
         with pytest.raises(type(error), match=str(error)):
-            resume.sparing(limited(None, 0, error, tried))(rows)
+            cache.halve_batch_on_oom(limited(None, 0, error, tried))(rows)
         assert len(tried) == tries
 
 
@@ -282,15 +289,15 @@ def scarce(monkeypatch, module, loss, most=5, also=()):
 def test_features_in_parts_are_the_same(said):
     pictures = np.random.default_rng(0).random((7, 3)).astype("float32")
     run = limited(lambda part, batch: batch[part] * 2, 3, MemoryError(), [])
-    small = features._within_memory(lambda batch: run(slice(0, len(batch)), batch))
+    small = predictor.within_memory(lambda batch: {"pooled": run(slice(0, len(batch)), batch)})
     for _ in range(3):
-        np.testing.assert_array_equal(small(pictures), pictures * 2)
+        np.testing.assert_array_equal(small(pictures)["pooled"], pictures * 2)
     assert len(said()) == 1
 
 
 def test_reports_in_parts_are_the_same(studies, tmp_path, monkeypatch, said):
-    split, val, vocab = studies
-    model = train.build(CONFIG, split.feature_dim, len(vocab))
+    _, val, vocab = studies
+    model = built(studies)
     whole = generate.predict(model, vocab, val, CONFIG, batch_size=16)
     scarce(monkeypatch, generate, "token_nll")
     parts = generate.predict(model, vocab, val, CONFIG, batch_size=16, out=tmp_path / "predictions.csv")
@@ -301,14 +308,24 @@ def test_reports_in_parts_are_the_same(studies, tmp_path, monkeypatch, said):
 @pytest.mark.parametrize("loss_on_padding", [False, True])
 def test_a_step_in_parts_is_the_same_step(studies, monkeypatch, said, loss_on_padding):
     """Without dropout. The memory also fails when a part is done already: its gradients must not count twice."""
-    split, _, vocab = studies
-    words = None if loss_on_padding else 123.0
+    split, _, _ = studies
+    config = CONFIG.change(training={"loss_on_padding": loss_on_padding})
+    inputs, tokens = split.batch(np.arange(16))
+    batch = Batch({name: paddle.to_tensor(array) for name, array in inputs.items()}, paddle.to_tensor(tokens))
+
+    class Recorder(paddle.optimizer.SGD):
+        """Takes no step, and keeps the gradients that it was given."""
+
+        def step(self):
+            self.given = [parameter.grad.numpy().copy() for parameter in self._parameter_list]
 
     def gradients():
-        model = train.build(replace(CONFIG, dropout=0.0, feature_dropout=0.0), split.feature_dim, len(vocab))
-        learn = train.learner(model, paddle.optimizer.Adam(parameters=model.parameters()), split.pad, words)
-        sums = sum(learn(16, *split.batch(np.arange(16))))
-        return [sums.numpy(), *(parameter.grad.numpy() for parameter in model.parameters())]
+        model = models.build(config.decoder.without_dropout(), split.shapes, len(studies[2]))
+        model.train()
+        optimizer = Recorder(parameters=model.parameters())
+        task = train.TeacherForcing(model, split, None, config.training)
+        sums = loop._learner(model, task, optimizer)(16, batch, 1.0)
+        return [sums.numpy(), *optimizer.given]
 
     whole = gradients()
     scarce(monkeypatch, train.F, "cross_entropy", most=8, also=[3])  # 16 at first, then 8 and 8
@@ -345,28 +362,28 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "work").write_text("a file where a folder should be")
     with pytest.raises(MedcapError, match="cannot be written"):
         files.write_json(tmp_path / "work/facts.json", {})
-    with pytest.raises(MedcapError, match="cannot be written"), files.alone(tmp_path / "work/features.h5"):
+    with pytest.raises(MedcapError, match="cannot be written"), files.lock(tmp_path / "work/features.h5"):
         pass
 
 
 def test_two_processes_do_not_make_the_same_file(tmp_path):
     code = (
-        "import sys, time; from medcap_paddle import files\n"
-        f"with files.alone({str(tmp_path / 'features.h5')!r}): print('held', flush=True); time.sleep(60)"
+        "import sys, time; from medcap_paddle.runtime import files\n"
+        f"with files.lock({str(tmp_path / 'features.h5')!r}): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
     assert other.stdout.readline() == b"held\n"
     message = "features.h5 is being written by another process: wait for it"
-    with pytest.raises(MedcapError, match=message), files.alone(tmp_path / "features.h5"):
+    with pytest.raises(MedcapError, match=message), files.lock(tmp_path / "features.h5"):
         pass
     other.send_signal(signal.SIGKILL)
     other.wait()
-    with files.alone(tmp_path / "features.h5"):  # the system has freed it
+    with files.lock(tmp_path / "features.h5"):  # the system has freed it
         pass
 
 
-def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
-    code = f"import os; from medcap_paddle import files\nwith files.atomic({str(tmp_path / 'a.csv')!r}) as temporary: "
+def test_the_files_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
+    code = f"import os; from medcap_paddle.runtime import files\nwith files.atomic({str(tmp_path / 'a.csv')!r}) as temporary: "
     with subprocess.Popen([sys.executable, "-c", code + "temporary.touch(); os._exit(0)"], cwd=ROOT) as child:
         pass
     (left,) = tmp_path.iterdir()
@@ -382,11 +399,11 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
     ]
     for name in kept:
         (tmp_path / name).touch()
-    files.sweep(tmp_path)
+    files.remove_stale(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
-def test_the_files_of_processes_that_may_live_are_not_swept(tmp_path, monkeypatch):
+def test_the_files_of_processes_that_may_live_are_not_removed(tmp_path, monkeypatch):
     path = tmp_path / f".a.csv.{files.HOST}.99999.partial.csv"
 
     def somebody_elses(*args):
@@ -399,19 +416,19 @@ def test_the_files_of_processes_that_may_live_are_not_swept(tmp_path, monkeypatc
             patched.setattr(files.os, "name", name)
             assert files._alive(99999)
         monkeypatch.setattr(files.os, "kill", somebody_elses)
-        files.sweep(tmp_path)
+        files.remove_stale(tmp_path)
         assert path.exists()
 
 
 def test_two_phantoms_are_not_made_in_one_folder(tmp_path):
-    with files.alone(tmp_path / phantom.MARKER), pytest.raises(MedcapError, match="being written by another process"):
+    with files.lock(tmp_path / phantom.collection.MARKER), pytest.raises(MedcapError, match="being written by another process"):
         phantom.make(tmp_path, studies=1)
     phantom.make(tmp_path, studies=1, size=32)  # and the lock is free again
 
 
 def test_commands_end_with_a_sentence(capsys):
-    for error, sentence in ((MedcapError("mend this"), "mend this"), (KeyboardInterrupt(), "goes on from here")):
-        with pytest.raises(SystemExit, match=sentence), files.plain_ending():
+    for error, sentence in ((MedcapError("fix this"), "fix this"), (KeyboardInterrupt(), "the same command resumes")):
+        with pytest.raises(SystemExit, match=sentence), files.cli_errors():
             raise error
 
 

@@ -1,6 +1,6 @@
 """Laws of training: it learns what it can see, keeps the best, and repeats itself."""
 
-from dataclasses import replace
+import shutil
 
 import numpy as np
 import paddle
@@ -8,25 +8,30 @@ import pytest
 from conftest import made_up
 from PIL import Image
 
-from medcap_paddle import baselines, encoder, features, generate, train
-from medcap_paddle.config import Config
-from medcap_paddle.files import MedcapError
+from medcap_paddle import baselines, encoder, feature_file, features, generate, models, runs, train
+from medcap_paddle.config import choose
+from medcap_paddle.runtime import loop
+from medcap_paddle.runtime.files import MedcapError, read_sealed, write_sealed, write_tensors
 
-TINY = Config.tiny(beam_size=2, min_length=0, dropout=0.1, feature_dropout=0.0)
+TINY = choose("tiny").change(
+    decoder={"dropout": 0.1, "feature_dropout": 0.0},
+    training={"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "patience": 3},
+    generation={"beam_size": 2, "min_length": 0},
+)
+SHAPES = {"pooled": (8,)}
 
 
 def fit(run_dir, studies, **changes):
     train_split, val, vocab = studies
-    options = {"epochs": 3, "batch_size": 8, "learning_rate": 3e-3, "clip": 5.0, "patience": 3} | changes
-    model = train.build(TINY, train_split.feature_dim, len(vocab))
-    return model, train.fit(model, train_split, val, run_dir, **options)
+    model = models.build(TINY.decoder, SHAPES, len(vocab))
+    return model, train.fit(model, train_split, val, run_dir, TINY.change(training=changes).training)
 
 
 @pytest.fixture(scope="module")
 def fitted(studies, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "lstm"
     model, history = fit(run_dir, studies, epochs=30, patience=30, learning_rate=1e-2)
-    train.save_run(run_dir, TINY, studies[2], studies[0].feature_dim, {"encoder": "made up"})
+    runs.save(run_dir, TINY, studies[2], SHAPES, {"encoder": "made up"})
     return run_dir, model, history
 
 
@@ -55,17 +60,19 @@ def test_perplexity_is_over_the_corpus_and_over_words(fitted, studies):
 
 def test_the_best_epoch_is_kept(fitted, studies):
     run_dir, model, history = fitted
-    loaded, config, vocab, features = train.load_run(run_dir)
-    assert config == TINY and features == {"encoder": "made up"} and len(vocab) == len(studies[2])
+    run = runs.load(run_dir)
+    assert run.config == TINY and run.features == {"encoder": "made up"} and len(run.vocab) == len(studies[2])
     best = history.val_perplexity.min()
-    assert train.perplexity(loaded, studies[1]) == pytest.approx(best, rel=1e-4)
+    assert train.perplexity(run.model, studies[1]) == pytest.approx(best, rel=1e-4)
     assert train.perplexity(model, studies[1]) == pytest.approx(best, rel=1e-4)
 
 
 def test_four_reports_are_learnt_by_heart(tmp_path):
     four, vocab = made_up(4, seed=5)
-    model = train.build(Config.tiny(dropout=0.0), four.feature_dim, len(vocab))
-    train.fit(model, four, None, tmp_path, epochs=60, batch_size=4, learning_rate=1e-2, clip=5.0, patience=9)
+    config = TINY.change(decoder={"dropout": 0.0}, training={"epochs": 60, "batch_size": 4, "learning_rate": 1e-2})
+    model = models.build(config.decoder, SHAPES, len(vocab))
+    history = train.fit(model, four, None, tmp_path, config.training)
+    assert list(history) == ["epoch", "train_perplexity", "seconds"]  # no val: the last epoch is kept
     assert train.perplexity(model, four) < 1.05
 
 
@@ -83,16 +90,16 @@ def test_it_stops_when_validation_no_longer_improves(tmp_path, studies):
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, studies):
     train_split, val, vocab = studies
-    model = train.build(TINY, train_split.feature_dim, len(vocab))
+    model = models.build(TINY.decoder, SHAPES, len(vocab))
     model.output.weight.set_value(paddle.full_like(model.output.weight, np.nan))
     with pytest.raises(MedcapError, match="not a number"):
-        train.fit(model, train_split, val, tmp_path, epochs=1, batch_size=8, learning_rate=1e-3, clip=5.0, patience=1)
+        train.fit(model, train_split, val, tmp_path, TINY.training)
     assert not (tmp_path / "weights.safetensors").exists()
 
 
 def test_a_validation_perplexity_that_is_no_number_stops_the_run(tmp_path, studies, monkeypatch):
     monkeypatch.setattr(train, "perplexity", lambda *_: float("nan"))
-    with pytest.raises(MedcapError, match="validation perplexity is not a number in epoch 1"):
+    with pytest.raises(MedcapError, match="val_perplexity is not a number in epoch 1"):
         fit(tmp_path, studies)
     assert not (tmp_path / "weights.safetensors").exists()
 
@@ -114,43 +121,47 @@ def test_the_curves_are_of_one_training(tmp_path, studies):
 
 def test_weights_of_another_model_and_damaged_ones_are_refused(fitted, tmp_path):
     run_dir, _, _ = fitted
-    other = train.build(Config.tiny(hidden=32), 8, 9)
+    other = models.build(TINY.change(decoder={"hidden": 32}).decoder, SHAPES, 9)
     with pytest.raises(MedcapError, match="weights.safetensors.*another model"):
-        train.load_weights(other, run_dir / "weights.safetensors")
+        loop.load_weights(other, run_dir / "weights.safetensors", "")
     damaged = tmp_path / "weights.safetensors"
     damaged.write_bytes((run_dir / "weights.safetensors").read_bytes()[:-100])
     with pytest.raises(MedcapError, match="weights.safetensors is damaged"):
-        train.load_weights(other, damaged)
+        loop.load_weights(other, damaged, "")
 
 
 def test_a_missing_run_names_its_notebook(tmp_path):
-    with pytest.raises(MedcapError, match="config.json not found: run 04_train.ipynb"):
-        train.load_run(tmp_path)
+    with pytest.raises(MedcapError, match="model.json not found: run 04_train.ipynb"):
+        runs.load(tmp_path)
 
 
 def test_other_seeds_differ_in_the_seed_only_and_have_predictions(studies, tmp_path):
     def save(name, config, features=None, predictions=True):
-        train.save_run(tmp_path / name, config, studies[2], studies[0].feature_dim, features or {"content": "a"})
+        runs.save(tmp_path / name, config, studies[2], SHAPES, features or {"content": "a"})
         if predictions:
             (tmp_path / name / "predictions.csv").touch()
 
     save("lstm", TINY)
-    save("lstm_seed1", replace(TINY, seed=1))
-    save("lstm_seed2", replace(TINY, seed=2), predictions=False)  # stopped while it was trained
-    save("lstm_seed3", replace(TINY, seed=3, hidden=64))
-    save("lstm_seed4", replace(TINY, seed=4), features={"content": "b"})
-    save("other_seed1", replace(TINY, seed=1))
+    save("lstm_seed1", TINY.change(training={"seed": 1}))
+    save("lstm_seed2", TINY.change(training={"seed": 2}), predictions=False)  # stopped while it was trained
+    save("lstm_seed3", TINY.change(training={"seed": 3}, decoder={"hidden": 64}))
+    save("lstm_seed4", TINY.change(training={"seed": 4}), features={"content": "b"})
+    save("other_seed1", TINY.change(training={"seed": 1}))
     (tmp_path / "lstm_seed1_greedy").mkdir()
     (tmp_path / "lstm_seed1_greedy/predictions.csv").touch()  # what 06 writes for lstm_seed1
-    assert train.other_seeds(tmp_path / "lstm") == ["lstm_seed1"]
+    assert runs.other_seeds(tmp_path / "lstm") == ["lstm_seed1"]
+
+
+def save_untrained(run_dir, vocab, attributes):
+    shapes = encoder.load("random").arrays
+    runs.save(run_dir, TINY, vocab, shapes, attributes)
+    write_tensors(run_dir / "weights.safetensors", loop.tensors(models.build(TINY.decoder, shapes, len(vocab))))
 
 
 @pytest.fixture
 def seen(studies, tmp_path):
     """A run whose encoder is a network nobody trained, and a picture."""
-    eyes, vocab = encoder.load("random"), studies[2]
-    train.save_run(tmp_path / "run", TINY, vocab, eyes.dim, features.describe(eyes))
-    train.save_weights(train.build(TINY, eyes.dim, len(vocab)), tmp_path / "run/weights.safetensors")
+    save_untrained(tmp_path / "run", studies[2], feature_file.describe(encoder.load("random")))
     pictures = []
     for k in range(2):
         pictures.append(tmp_path / f"{k}.png")
@@ -161,9 +172,10 @@ def seen(studies, tmp_path):
 def test_a_caption_is_the_report_of_the_features(seen, monkeypatch, capsys):
     run, pictures = seen
     beam = generate.caption(run, pictures)
-    model, config, vocab, _ = train.load_run(run)
-    own = features.of_paths(pictures, encoder.load("random"))[None]
-    assert [text for text, _ in beam] == [text for text, _ in generate.search(model, vocab, own, config)[0]]
+    opened = runs.load(run)
+    own = {name: array[None] for name, array in features.of_paths(pictures, encoder.load("random")).items()}
+    found = generate.search(opened.model, opened.vocab, own, opened.config)[0]
+    assert [text for text, _ in beam] == [text for text, _ in found]
     assert generate.caption(run, pictures[::-1])[0][0] == beam[0][0]  # the order of the views does not matter
     monkeypatch.setattr("sys.argv", ["generate", str(run), *map(str, pictures)])
     generate.main()
@@ -180,18 +192,26 @@ def test_the_command_says_what_it_cannot_read(seen, tmp_path, monkeypatch):
 
 def test_another_encoder_than_the_run_saw_is_refused(seen, studies):
     run, pictures = seen
-    eyes = encoder.load("random")
-    train.save_run(run, TINY, studies[2], eyes.dim, {**features.describe(eyes), "weights": "0123"})
-    train.save_weights(train.build(TINY, eyes.dim, len(studies[2])), run / "weights.safetensors")
+    save_untrained(run, studies[2], {**feature_file.describe(encoder.load("random")), "weights": "0123"})
     with pytest.raises(MedcapError, match="encoder random has weights .*0123"):
         generate.caption(run, pictures)
 
 
 def test_a_run_says_what_made_it_also_where_there_is_no_git(monkeypatch):
-    assert set(train.made_by()) == {"medcap_paddle", "paddle", "numpy", "commit"}
+    assert set(runs.made_by()) == {"medcap_paddle", "paddle", "numpy", "commit"}
 
     def absent(*args, **options):
         raise FileNotFoundError("git")
 
-    monkeypatch.setattr(train.subprocess, "run", absent)
-    assert train.made_by()["commit"] == "unknown" and train.made_by()["paddle"] == paddle.__version__
+    monkeypatch.setattr(runs.subprocess, "run", absent)
+    assert runs.made_by()["commit"] == "unknown" and runs.made_by()["paddle"] == paddle.__version__
+
+
+def test_a_run_of_an_older_version_is_refused_with_what_to_do(fitted, tmp_path):
+    run_dir, _, _ = fitted
+    shutil.copytree(run_dir, tmp_path / "old")
+    facts = read_sealed(run_dir / "model.json", "")
+    del facts["shapes"]
+    write_sealed(tmp_path / "old/model.json", facts)
+    with pytest.raises(MedcapError, match="old was written by an older version: run 04_train.ipynb again"):
+        runs.load(tmp_path / "old")

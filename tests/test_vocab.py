@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medcap_paddle import vocab as vocabulary
-from medcap_paddle.files import MedcapError
+from medcap_paddle.runtime.files import MedcapError
 
 REPORTS = ["heart is normal .", "heart is large .", "lungs are clear ."]
 

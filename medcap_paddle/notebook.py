@@ -1,0 +1,42 @@
+"""The line that starts a notebook: where everything is written, and the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import config as presets
+from .config import Config
+from .runtime import cpu
+from .runtime.files import read_json
+from .runtime.quiet import hide_harmless
+
+ROOT = Path(__file__).resolve().parents[1]  # the repository
+
+
+@dataclass(frozen=True)
+class Session:
+    work: Path  # everything the notebooks write
+    run_dir: Path  # the run that notebooks 04 to 06 work on
+    config: Config
+
+    @property
+    def runs(self) -> Path:
+        return self.run_dir.parent
+
+
+def start(work_dir: str | Path = "", run: str = presets.RUN, preset: str = "", quick: bool = False) -> Session:
+    """Prepare a notebook: hide harmless warnings and choose the settings (see `config.choose`).
+
+    `work_dir` is taken from the folder of the kernel; left empty it is work/ in the repository, wherever the kernel
+    was started. MedcapError on a preset that does not exist.
+    """
+    work = Path(work_dir).resolve() if work_dir else ROOT / "work"
+    collection = work / "collection.json"
+    reports = read_json(collection, "run 01_reports.ipynb")["reports"] if collection.exists() else "real"
+    with hide_harmless():
+        import paddle
+
+        config = presets.choose(preset, quick, reports)
+    print(f"{work}, run {run}; Paddle {paddle.__version__} on {paddle.device.get_device()}, {cpu.cores()} cores")
+    return Session(work, work / "runs" / run, config)
