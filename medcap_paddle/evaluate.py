@@ -154,15 +154,14 @@ def provenance(collection: Collection, features: dict, split: str) -> str:
 
     `features` are the attributes of features.h5: encoder, source, weights, precision.
     """
-    phantom = "images DRAWN from findings, not real: do not compare these values with published ones"
-    return "; ".join(
-        [
-            f"{collection.studies[split]:,} {split} studies (split {collection.split})",
-            f"{collection.reports} reports",
-            phantom if collection.images == "phantom" else "real images",
-            f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
-        ]
+    phantom = "images DRAWN from findings, not real: no figure compares with published ones"
+    parts = (
+        f"{collection.studies[split]:,} {split} studies (split {collection.split})",
+        f"{collection.reports} reports",
+        phantom if collection.images == "phantom" else "real images",
+        f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
     )
+    return "; ".join(parts)
 
 
 def main(arguments: list[str] | None = None) -> None:

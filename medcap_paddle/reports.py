@@ -1,11 +1,7 @@
 """A collection to three tables, every study in exactly one split.
 
-Reads, below `data_dir`, whatever one of `readers.READERS` can read, and
-
-    annotation.json   R2Gen's split, where there is one
-    phantom.json      whether reports or images were made up, where `phantom` made the collection
-
-Writes to `work_dir`:
+Reads, below `data_dir`, whatever one of `readers.READERS` can read; annotation.json (R2Gen's split) and phantom.json
+(which of reports and images were made up) where they are. Writes to `work_dir`:
 
     reports.csv      study_id, split, indication, comparison, findings, impression, mesh, report
     images.csv       image_id, study_id, figure_id, view ("frontal", "lateral" or ""), path
@@ -22,13 +18,13 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from . import readers
 from .config import ReportSettings
-from .readers.collection import Files, LeftOut, Reader, Study
+from .readers.collection import Files, Reader, Study, select
 from .runtime import cache
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_json, write_json, write_table
 from .splits import SPLITS, by_annotation, by_ratio, in_order
@@ -70,7 +66,6 @@ class Collection:
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     def has(self, split: str) -> bool:
-        """Whether there are studies of that split."""
         return bool(self.studies.get(split))
 
     @property
@@ -113,10 +108,12 @@ def build(data_dir: str | Path, work_dir: str | Path, settings: ReportSettings =
 
 
 def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: ReportSettings) -> None:
+    import pandas as pd
+
     annotation = files.named("annotation.json") if settings.split == "auto" else ""
     split_of = by_annotation(annotation) if annotation else {}
-    studies, left_out = _collect(reader.studies(files), split_of, settings.cleaning)
-    _write(work_dir / "left_out.csv", LEFT_OUT, left_out)
+    studies, left_out = select(reader.studies(files), split_of, settings.cleaning)
+    write_table(work_dir / "left_out.csv", pd.DataFrame(left_out, columns=LEFT_OUT))
     reasons = dict(Counter(reason for *_, reason in left_out).most_common())
     if not studies:
         counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
@@ -126,23 +123,26 @@ def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: 
     split = "annotation.json" if annotation else "7:1:2" if settings.split == "auto" else settings.split
     split_of = split_of or by_ratio(studies, split, settings.seed)
     ids = in_order(studies)
-    images = [(image, i) for i in ids for image in studies[i][0].images if image.path]
-    _write(work_dir / "reports.csv", REPORTS, [[i, split_of[i], *_cells(*studies[i])] for i in ids])
-    _write(work_dir / "images.csv", IMAGES, [[p.image_id, i, p.figure_id, p.view, p.path] for p, i in images])
+    found = [(i, image) for i in ids for image in studies[i][0].images if image.path]
+    reports = [[i, split_of[i], *_cells(*studies[i])] for i in ids]
+    images = [[image.image_id, i, image.figure_id, image.view, image.path] for i, image in found]
+    write_table(work_dir / "reports.csv", pd.DataFrame(reports, columns=REPORTS))
+    write_table(work_dir / "images.csv", pd.DataFrame(images, columns=IMAGES))
+    studies, radiographs = Counter(split_of[i] for i in ids), Counter(split_of[i] for i, _ in found)
     collection = Collection(
         source=source,
         **_kinds(files),
         split=f"{split} seed {settings.seed}" if split == "7:1:2" else split,
         cleaning=settings.cleaning,
-        studies=_per_split(split_of[i] for i in ids),
-        radiographs=_per_split(split_of[i] for _, i in images),
+        studies={name: studies[name] for name in SPLITS if studies[name]},
+        radiographs={name: radiographs[name] for name in SPLITS if studies[name]},
         left_out=reasons,
     )
     write_json(work_dir / "collection.json", asdict(collection))
 
 
 def _kinds(files: Files) -> dict[str, str]:
-    """Whether reports and images are "real" or "phantom"."""
+    """Whether "reports" and "images" are "real" or "phantom"."""
     path = files.named("phantom.json")
     marker = read_json(path, "make the phantom again") if path else {}
     kinds = {name: marker.get(name, "real") if isinstance(marker, dict) else "" for name in ("reports", "images")}
@@ -151,33 +151,8 @@ def _kinds(files: Files) -> dict[str, str]:
     return kinds
 
 
-def _collect(records: Iterable[Study | LeftOut], split_of: dict[str, str], cleaning: str) -> tuple[dict, list]:
-    """The usable studies, id -> (study, its cleaned report), and the rows of left_out.csv."""
-    studies: dict[str, tuple[Study, str]] = {}
-    left_out: list[tuple[str, str, str]] = []
-    seen: set[str] = set()
-    for study in records:
-        if isinstance(study, LeftOut):
-            left_out.append((study.study_id, study.file, study.reason))
-            continue
-        report = clean(study.findings, cleaning)
-        missing = [image.image_id for image in study.images if not image.path]
-        checks = {
-            "duplicate study id": study.study_id in seen,
-            "no findings": not study.findings,
-            "empty after cleaning": not report,
-            "no image listed": not study.images,
-            "no image file": len(missing) == len(study.images),
-            "not in annotation.json": split_of and study.study_id not in split_of,
-        }
-        seen.add(study.study_id)
-        if reason := next((reason for reason, holds in checks.items() if holds), ""):
-            left_out.append((study.study_id, study.file, reason))
-        else:
-            studies[study.study_id] = study, report
-            left_out += [(study.study_id, image_id, "image file missing, study kept") for image_id in missing]
-    left_out += [(name, "annotation.json", "not in the collection") for name in split_of if name not in seen]
-    return studies, left_out
+def _cells(study: Study, report: str) -> list[str]:
+    return [study.indication, study.comparison, study.findings, study.impression, study.mesh, report]
 
 
 def records(data_dir: str | Path, work_dir: str | Path, cleaning: str = "r2gen") -> Iterator[tuple[str, list[str]]]:
@@ -186,24 +161,8 @@ def records(data_dir: str | Path, work_dir: str | Path, cleaning: str = "r2gen")
     A zip is unpacked to `work_dir`; nothing else is written.
     """
     reader, files = readers.find(data_dir, work_dir)
-    for study in reader.studies(files):
-        if isinstance(study, Study):
-            yield study.study_id, _cells(study, clean(study.findings, cleaning))
-
-
-def _cells(study: Study, report: str) -> list[str]:
-    return [study.indication, study.comparison, study.findings, study.impression, study.mesh, report]
-
-
-def _write(path: Path, columns: list[str], rows: list) -> None:
-    import pandas as pd
-
-    write_table(path, pd.DataFrame(rows, columns=columns))
-
-
-def _per_split(splits: Iterable[str]) -> dict[str, int]:
-    counts = Counter(splits)
-    return {split: counts[split] for split in SPLITS if counts[split]}
+    studies = (study for study in reader.studies(files) if isinstance(study, Study))
+    return ((study.study_id, _cells(study, clean(study.findings, cleaning))) for study in studies)
 
 
 def main() -> None:

@@ -1,17 +1,26 @@
-"""The pipeline on a small phantom, for the tests that stop it: `python tests/pipeline.py WORK`."""
+"""The pipeline on a small phantom, for the tests that interrupt it: `python tests/pipeline.py WORK`."""
 
+import os
 import sys
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the encoder trains in this process, which may be killed
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from medcap_paddle import dataset, encoder, features, generate, phantom, reports, reward, train
+from medcap_paddle import encoder, feature_file, features, generate, models, phantom, reports, reward, runs, train
 from medcap_paddle import vocab as vocabulary
-from medcap_paddle.config import Config
-from medcap_paddle.files import read_table
+from medcap_paddle.config import choose
+from medcap_paddle.dataset import load
+from medcap_paddle.runtime.files import read_table
+from medcap_paddle.vision import job
 
-CONFIG = Config.tiny(epochs=4, embed=32, hidden=32, reward_epochs=2, reward_samples=2)
-ARTEFACTS = ("reports.csv", "features.h5", "vocab.json", "runs/lstm/weights.safetensors", "runs/lstm/predictions.csv")
+CONFIG = choose("tiny").change(
+    decoder={"embed": 32, "hidden": 32}, training={"epochs": 4}, reward={"epochs": 2, "samples": 2}
+)
+ARTEFACTS = (
+    *("reports.csv", "encoder.safetensors", "features.h5", "features.json", "vocab.json"),
+    *("runs/lstm/weights.safetensors", "runs/lstm/predictions.csv"),
+)
 
 
 def prepared(work: Path) -> None:
@@ -20,21 +29,22 @@ def prepared(work: Path) -> None:
     images = read_table(work / "images.csv", ["image_id", "path"], "")
     features.extract(images, encoder.load("random"), work / "features.h5", batch_size=8)
     table = read_table(work / "reports.csv", ["split", "report"], "")
-    vocabulary.make(table.report[table.split == "train"], CONFIG.min_freq, work / "vocab.json")
+    vocabulary.make(table.report[table.split == "train"], CONFIG.reports.min_freq, work / "vocab.json")
 
 
 def run(work: Path) -> None:
     prepared(work)
-    vocab = vocabulary.load(work / "vocab.json")
-    parts = {split: dataset.load(work, split, vocab) for split in ("train", "val", "test")}
-    run_dir, facts = work / "runs/lstm", features.read(work / "features.h5")[2]
-    model = train.build(CONFIG, parts["train"].feature_dim, len(vocab))
-    data, options = (parts["train"], parts["val"]), {name: getattr(CONFIG, name) for name in train.OPTIONS}
-    train.fit(model, *data, train.teacher_dir(run_dir, CONFIG), **options)
-    train.save_run(run_dir, CONFIG, vocab, parts["train"].feature_dim, facts)
-    reward.fit(model, vocab, *data, run_dir, CONFIG)
-    model, config, vocab, _ = train.load_run(run_dir)
-    generate.predict(model, vocab, parts["test"], config, batch_size=4, out=run_dir / "predictions.csv")
+    options = job.parser("pipeline", "").parse_args(["--epochs", "2", "--size", "96"])
+    job.command(options, job.Tagged(str(work), 96), work / "encoder.safetensors")
+    vocab, data, val = train.splits(work, CONFIG)
+    run_dir, facts = work / "runs/lstm", feature_file.index(work / "features.h5").attributes
+    model = models.build(CONFIG.decoder, data.shapes, len(vocab))
+    train.fit(model, data, val, runs.teacher_dir(run_dir, CONFIG), CONFIG.training)
+    runs.save(run_dir, CONFIG, vocab, data.shapes, facts)
+    reward.fit(model, vocab, data, val, run_dir, CONFIG)
+    done = runs.load(run_dir)
+    test = load(work, "test", vocab, CONFIG)
+    generate.predict(done.model, vocab, test, done.config, batch_size=4, out=run_dir / "predictions.csv")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Laws of encoder.py: weights fit exactly or are refused, no network is found out fast, training learns sides."""
+"""Laws of encoder.py and its weights: they fit exactly or are refused, a changed transform too; no network is found out
+fast.
+"""
 
 import pickle
 import time
@@ -6,17 +8,16 @@ import time
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
 import numpy as np
 import paddle
-import pandas as pd
 import pytest
 from paddle.vision.models import resnet101
-from PIL import Image
 from safetensors.numpy import save_file
 
-from medcap_paddle import encoder
-from medcap_paddle.files import MedcapError, write_table
-from medcap_paddle.findings import LABELS
-from medcap_paddle.image import transform
-from medcap_paddle.phantom import plan
+from medcap_paddle import encoder, image
+from medcap_paddle.clinical.findings import LABELS
+from medcap_paddle.image import Preprocessing
+from medcap_paddle.runtime.files import MedcapError, read_tensors, write_tensors
+from medcap_paddle.vision import networks
+from medcap_paddle.vision import weights as weight_files
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_local_weights_give_exactly_the_network(ours, tmp_path):
     save_file(tensors, tmp_path / "resnet101.safetensors")
     paddle.save(ours.state_dict(), str(tmp_path / "resnet101.pdparams"))
     loaded = [encoder.load("resnet101", tmp_path / f"resnet101.{kind}") for kind in ("safetensors", "pdparams")]
-    assert loaded[0].weights == loaded[1].weights and loaded[0].dim == 2048
+    assert loaded[0].weights == loaded[1].weights and loaded[0].arrays == {"pooled": (2048,)}
     for name, tensor in ours.state_dict().items():
         assert np.array_equal(loaded[0].network[0].state_dict()[name].numpy(), tensor.numpy()), name
     picture = paddle.rand([1, 3, 64, 64])
@@ -69,7 +70,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change):
         name = "0.weight"
         tensors[name] = tensors[name].T
     with pytest.raises(MedcapError, match=f"some.safetensors .*{name}"):
-        encoder._fill(network, tensors, tmp_path / "some.safetensors")
+        weight_files.fill(network, tensors, tmp_path / "some.safetensors")
 
 
 def test_unreadable_weights_are_named(tmp_path):
@@ -95,14 +96,14 @@ def test_weights_cannot_run_code(tmp_path):
 
 
 def test_no_network_is_found_out_within_5_seconds(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder.download, "WEIGHTS_HOME", str(tmp_path))
-    monkeypatch.setattr(encoder, "URL", "https://203.0.113.1/resnet101.pdparams")  # reserved: answers nobody
-    monkeypatch.setattr(encoder, "PATIENCE", 0.5)
+    monkeypatch.setattr(weight_files.download, "WEIGHTS_HOME", str(tmp_path))
+    monkeypatch.setattr(weight_files, "URL", "https://203.0.113.1/resnet101.pdparams")  # reserved: answers nobody
+    monkeypatch.setattr(weight_files, "PATIENCE", 0.5)
     start = time.monotonic()
     with pytest.raises(MedcapError) as error:
         encoder.load("resnet101")
-    for said in (encoder.URL, encoder.MD5, str(tmp_path)):
-        assert said in str(error.value)
+    for told in (weight_files.URL, weight_files.MD5, str(tmp_path)):
+        assert told in str(error.value)
     with pytest.warns(UserWarning, match="small encoder"):
         assert encoder.choose(phantom_images=False) == "small"
     assert time.monotonic() - start < 5
@@ -113,15 +114,15 @@ def test_a_name_server_that_never_answers_does_not_hold_us_up(monkeypatch):
         time.sleep(3)
         raise OSError
 
-    monkeypatch.setattr(encoder.urllib.request, "urlopen", hang)
+    monkeypatch.setattr(weight_files.urllib.request, "urlopen", hang)
     start = time.monotonic()
-    assert not encoder.reachable("https://example.org", seconds=0.3)
+    assert not weight_files.reachable("https://example.org", seconds=0.3)
     assert time.monotonic() - start < 2
 
 
 def test_choice(tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder.download, "WEIGHTS_HOME", str(tmp_path))
-    monkeypatch.setattr(encoder, "reachable", lambda url: True)
+    monkeypatch.setattr(weight_files.download, "WEIGHTS_HOME", str(tmp_path))
+    monkeypatch.setattr(weight_files, "reachable", lambda url: True)
     assert encoder.choose(phantom_images=True) == "small"
     assert encoder.choose(phantom_images=False) == "resnet101"
 
@@ -131,187 +132,80 @@ def test_random_is_the_same_each_time_and_of_order_one():
     assert first.weights == second.weights
     pictures = paddle.to_tensor(np.random.default_rng(0).normal(0, 1, (4, 3, 64, 64)).astype("float32"))
     values = first.network(pictures).numpy()
-    assert values.shape == (4, first.dim) and 0.05 < values.std() < 5
+    assert values.shape == (4, *first.arrays["pooled"]) and 0.05 < values.std() < 5
 
 
-def bright_sides(count, seed=0):
-    """Noise with a bright square on the left, on the right, both or none, and labels that say which."""
-    rng = np.random.default_rng(seed)
-    pairs = []
-    for _ in range(count):
-        sides = (rng.random(2) < 0.5).astype(np.float32)
-        pixels = rng.integers(0, 90, (40, 40), np.uint8)
-        pixels[12:26, 4:16] += np.uint8(120 * sides[0])
-        pixels[12:26, 24:36] += np.uint8(120 * sides[1])
-        pairs.append((pixels, sides))
-    return pairs
+# The encoder that is shipped ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
-    options = {"labels": ["left", "right"], "size": 32, "epochs": 2, "batch_size": 8, "out": out}
-    return out, *encoder.train(bright_sides(96), **options)
-
-
-def test_training_lowers_the_loss_and_tells_sides(trained):
-    _, network, history = trained
-    assert history[-1] < 0.6 * history[0]
-    features, targets = encoder.outputs(network, bright_sides(64, seed=1), 32)
-    auc = encoder.areas(features, targets, ["left", "right"])
-    assert min(auc.values()) > 0.9, auc
-
-
-def test_saved_encoder_is_the_trained_one(trained):
-    out, network, _ = trained
-    loaded = encoder.load("small", out)
-    features, _ = encoder.outputs(network, bright_sides(8, seed=2), 32)
-    pictures = np.stack([transform(pixels, 32) for pixels, _ in bright_sides(8, seed=2)])
-    with paddle.no_grad():
-        kept = loaded.network(paddle.to_tensor(pictures)).numpy()
-        mirrored = loaded.network(paddle.to_tensor(np.ascontiguousarray(pictures[..., ::-1]))).numpy()
-    assert np.linalg.norm(kept - features) < 0.02 * np.linalg.norm(features)  # float16
-    assert np.linalg.norm(kept - mirrored) > 0.1 * np.linalg.norm(kept)
-    assert encoder.choose(phantom_images=False, weights=out) == "small"
-
-
-def test_training_continues_from_an_encoder(trained):
-    out, _, history = trained
-    options = {"size": 32, "epochs": 1, "batch_size": 8, "learning_rate": 1e-4}
-    _, again = encoder.train(bright_sides(32), ["left", "right"], start=out, **options)
-    assert again[0] < 0.8 * history[0]
-    with pytest.raises(MedcapError, match="encoder.safetensors has other shapes for head"):
-        encoder.train(bright_sides(32), ["left"], start=out, **options)
-
-
-def test_training_is_deterministic():
-    runs = [encoder.train(bright_sides(16), ["a", "b"], size=32, epochs=1, batch_size=8)[1] for _ in range(2)]
-    assert runs[0] == runs[1]
-
-
-def test_augmentation_never_mirrors_and_stays_near():
-    rng, pixels = np.random.default_rng(0), np.zeros((80, 80), np.uint8)
-    pixels[20:60, 10:30] = 200
-    for _ in range(50):
-        moved = encoder.augment(pixels, rng)
-        x = (moved * np.arange(80.0)).sum() / moved.sum()
-        assert moved.shape == pixels.shape and abs(x - 19.5) < 10
-    assert not np.array_equal(moved, pixels)
-
-
-def test_training_studies_are_seen_by_nobody_else_and_always_the_same():
-    assert encoder.SEEDS > max(study.patient for study in plan(200, seed=0))
-    assert encoder.SEEDS > 2**32  # redraw names patients by a 32-bit checksum
-    (first, ids), (again, _) = encoder.phantoms(range(3, 5)), encoder.phantoms(range(3, 5))
-    assert ids == ["3", "3", "4", "4"] and first[0][1].shape == (len(LABELS),)
-    for (pixels, targets), (same_pixels, same_targets) in zip(first, again, strict=True):
-        assert np.array_equal(pixels, same_pixels) and np.array_equal(targets, same_targets)
-    assert not np.array_equal(first[0][0], first[2][0])
-
-
-def test_real_images_train_with_their_tags(tmp_path):
-    Image.fromarray(np.full((300, 200), 80, np.uint8)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"broken")
-    write_table(
-        tmp_path / "reports.csv",
-        pd.DataFrame({"study_id": ["A", "B", "C"], "split": ["train", "train", "val"], "mesh": ["Cardiomegaly"] * 3}),
-    )
-    images = pd.DataFrame({"study_id": ["A", "B", "C"], "path": [str(tmp_path / f"{k}.png") for k in "aba"]})
-    write_table(tmp_path / "images.csv", images)
-    pairs, ids = encoder.tagged(tmp_path, ["train"], 96)
-    assert ids == ["A"] and pairs[0][0].shape == (100, 67) and (pairs[0][0] == 80).all()
-    assert [LABELS[k] for k in np.flatnonzero(pairs[0][1])] == ["cardiomegaly"]
-
-
-def test_batches_hold_every_image_once():
-    pairs = [(np.full((8, 8), k, np.uint8), np.array([k], np.float32)) for k in range(10)]
-    in_order = np.concatenate([targets for _, targets in encoder.batches(pairs, 8, 4)])
-    assert in_order.ravel().tolist() == list(range(10))
-    shuffled = np.concatenate([t for _, t in encoder.batches(pairs, 8, 4, np.random.default_rng(0))]).ravel()
-    assert len(set(shuffled)) == 8 and list(shuffled) != sorted(shuffled)
-
-
-def test_probe_finds_what_features_hold_and_names_what_it_left_out():
-    rng = np.random.default_rng(0)
-    targets = (rng.random((300, 3)) < [0.3, 0.3, 0.005]).astype(np.float32)
-    features = rng.normal(0, 1, (300, 6)).astype(np.float32)
-    features[:, 0] += 4 * targets[:, 0]
-    train = np.arange(300) < 200
-    auc, left_out = encoder.probe(features, targets, train, ~train, ["shown", "hidden", "rare"])
-    assert auc["shown"] > 0.95 and 0.3 < auc["hidden"] < 0.7 and left_out == ["rare"]
-
-
-def test_by_study_joins_views():
-    rows = np.array([[1.0, 0], [5, 5], [3, 2]])
-    joined, ids = encoder.by_study(rows, ["a", "b", "a"])
-    assert ids == ["a", "b"] and joined.tolist() == [[3, 2], [5, 5]]
+def test_the_shipped_encoder_gives_a_logit_a_finding_and_says_how_it_was_trained():
+    shipped, (_, facts) = encoder.load("small"), weight_files.read(encoder.SHIPPED)
+    assert shipped.arrays == {"pooled": (len(LABELS),)} and facts["labels"] == list(LABELS)
+    assert shipped.preprocessing == Preprocessing(128) and facts["auc"] > 0.95 and facts["images"] == 12_000
+    assert encoder.choose(phantom_images=False, weights=encoder.SHIPPED) == "small"
+    strange = shipped.network(paddle.full([1, 3, 128, 128], 1e4))
+    assert np.abs(strange.numpy()).max() <= networks.SURE
 
 
 @pytest.fixture
-def few(monkeypatch):
-    """The command on one core and a handful of small pictures."""
-    rng = np.random.default_rng(0)
-    pairs = [
-        (rng.integers(0, 255, (96, 96), np.uint8), (rng.random(len(LABELS)) < 0.5).astype("f4")) for _ in range(24)
-    ]
-    monkeypatch.setattr(encoder, "phantoms", lambda indices, *_: (pairs, [str(k // 2) for k in range(24)]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def changed(tmp_path):
+    """The shipped encoder with other facts."""
 
-    def command(*arguments):
-        monkeypatch.setattr("sys.argv", ["encoder", *map(str, arguments), "--size", "96", "--epochs", "1"])
-        encoder.main()
+    def change(**facts):
+        tensors, own = read_tensors(encoder.SHIPPED, "")
+        kept = {name: value for name, value in {**own, **facts}.items() if value is not None}
+        write_tensors(tmp_path / "mine.safetensors", tensors, kept)
+        return tmp_path / "mine.safetensors"
 
-    return command
+    return change
 
 
-def test_the_command_leaves_an_encoder_that_can_be_used_and_continued(few, tmp_path, capsys):
-    few("--out", tmp_path / "mine.safetensors")
-    mine = encoder.load("small", tmp_path / "mine.safetensors")
-    assert (mine.image_size, mine.dim) == (96, encoder.load("small").dim)
-    assert "mean of" in capsys.readouterr().out and not list(tmp_path.glob("unfinished*"))
-    few("--out", tmp_path / "more.safetensors", "--start", tmp_path / "mine.safetensors", "--seed", "1")
-    facts = encoder._tensors(tmp_path / "more.safetensors")[1]
-    assert (facts["started_from"], facts["images"], facts["seed"]) == ("mine.safetensors", "24", "1")
+def test_weights_of_another_transform_are_refused(changed, monkeypatch):
+    path, recorded = changed(), Preprocessing(128).record()
+    assert encoder.load("small", path).weights == encoder.load("small").weights
+    response = [number + 0.01 for number in recorded["response"]]
+    with pytest.raises(MedcapError, match="mine.safetensors was made with another image transform .*make encoder"):
+        encoder.load("small", changed(preprocessing={**recorded, "response": response}))
+    with pytest.raises(MedcapError, match="mine.safetensors .*another image transform .*crop is 'center', not None"):
+        encoder.load("small", changed(preprocessing={**recorded, "crop": "center"}))
+    whole = image.transform
+    monkeypatch.setattr(image, "transform", lambda *arguments: 2 * whole(*arguments))
+    for weights in (None, changed()):
+        with pytest.raises(MedcapError, match=r"encoder .*\.safetensors was made .*image.transform has changed"):
+            encoder.load("small", weights)
 
 
-def test_an_encoder_that_is_stopped_does_not_replace_a_good_one(few, tmp_path, monkeypatch):
-    out = tmp_path / "mine.safetensors"
-    out.write_bytes(b"good")
-
-    def stop(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(encoder, "probe_network", stop)
-    with pytest.raises(SystemExit, match="stopped"):
-        few("--out", out)
-    assert out.read_bytes() == b"good" and (tmp_path / "unfinished-mine.safetensors").exists()
+def test_weights_without_a_record_are_refused(changed, tmp_path):
+    with pytest.raises(MedcapError, match="mine.safetensors has no record of its preprocessing: train one"):
+        encoder.load("small", changed(preprocessing=None))
+    save_file({"a": np.zeros(3)}, tmp_path / "old.safetensors", {"labels": "[]", "image_size": "128"})
+    with pytest.raises(MedcapError, match="old.safetensors is not an encoder of ours, or of an earlier version"):
+        encoder.load("small", tmp_path / "old.safetensors")
 
 
-def test_too_few_unseen_studies_or_none_give_an_encoder_without_a_figure(few, tmp_path, monkeypatch, capsys):
-    pairs, ids = encoder.phantoms(range(24))
-    monkeypatch.setattr(encoder, "tagged", lambda work, splits, size: (pairs, ids) if "train" in splits else ([], []))
-    (tmp_path / "reports.csv").touch()
-    for name, arguments in (("few", ()), ("none", ("--work", tmp_path))):
-        few("--out", tmp_path / f"{name}.safetensors", *arguments)
-        facts = encoder._tensors(tmp_path / f"{name}.safetensors")[1]
-        assert "auc" not in facts and facts["images"] == "24"
-        assert "nan" not in capsys.readouterr().out
+def test_a_damaged_encoder_is_refused(changed):
+    path = changed()
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    for act in (lambda: encoder.load("small", path), lambda: encoder.choose(True, path)):
+        with pytest.raises(MedcapError, match="mine.safetensors is damaged"):
+            act()
 
 
-def test_the_command_refuses_what_it_cannot_do(few, tmp_path, monkeypatch, capsys):
-    with pytest.raises(SystemExit, match="reports.csv not found: run 01_reports.ipynb"):
-        few("--work", tmp_path)
-    monkeypatch.setattr("sys.argv", ["encoder", "--size", "100"])
-    with pytest.raises(SystemExit):
-        encoder.main()
-    assert "--size must be 96, 128" in capsys.readouterr().err
+# The table ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_uses_a_process_a_core(monkeypatch):
-    spawned = []
-    monkeypatch.setattr("sys.argv", ["encoder"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(encoder.dist, "spawn", lambda run, args, **options: spawned.append((run, options["nprocs"])))
-    monkeypatch.setattr(encoder.paddle.device, "get_device", lambda: "cpu")
-    encoder.main()
-    assert spawned == [(encoder.run, 3)] and encoder.os.environ["OMP_NUM_THREADS"] == "1"
+@pytest.mark.parametrize("name", ["small", "random"])
+def test_every_encoder_is_what_the_table_calls_it(name):
+    """In eval mode, and with the arrays that it promises."""
+    loaded = encoder.load(name)
+    assert loaded.name == name and not loaded.network.training and len(loaded.weights) == 12
+    size = loaded.preprocessing.size
+    given = networks.arrays(loaded.network, paddle.zeros([2, 3, size, size]))
+    assert [tuple(tensor.shape) for tensor in given] == [(2, *shape) for shape in loaded.arrays.values()]
+
+
+def test_an_encoder_must_name_all_that_it_gives():
+    with pytest.raises(ValueError):
+        encoder.build(paddle.nn.Flatten(), "flat", "", Preprocessing(8), ["pooled", "grid"])

@@ -2,17 +2,18 @@
 
 import json
 import os
-import tracemalloc
-import weakref
 
-import h5py
+import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
 import numpy as np
+import paddle
 import pandas as pd
 import pytest
 from PIL import Image
 
-from medcap_paddle import encoder, features
-from medcap_paddle.files import MedcapError
+from medcap_paddle import encoder, feature_file, features, image
+from medcap_paddle.image import Preprocessing
+from medcap_paddle.runtime.files import MedcapError
+from medcap_paddle.vision import predictor
 
 
 @pytest.fixture(scope="module")
@@ -38,41 +39,59 @@ def made(images, random, tmp_path_factory):
     return path, features.extract(images, random, path, batch_size=3, exact=True)
 
 
-def test_round_trip(made, images):
-    path, summary = made
-    rows, values, attributes = features.read(path, expect=summary.attributes)
-    assert list(rows) == list(images.image_id) and list(rows.values()) == list(range(7))
-    assert values.shape == (7, 256) and values.dtype == np.float32 and summary.images == 7
-    assert attributes.pop("content") and attributes == summary.attributes and not summary.unreadable
+def pooled(path) -> np.ndarray:
+    return feature_file.read(path, ["pooled"])[1]["pooled"]
+
+
+def test_round_trip(made, images, random):
+    path, index = made
+    rows, arrays, attributes = feature_file.read(path, ["pooled"], expect=feature_file.describe(random))
+    assert list(rows) == index.image_ids == list(images.image_id) and list(rows.values()) == list(range(7))
+    assert arrays["pooled"].shape == index.arrays["pooled"] == (7, 256) and arrays["pooled"].dtype == np.float32
+    assert attributes == index.attributes and attributes["source"] == "seed 0" and not index.unreadable
 
 
 def test_row_is_that_of_the_single_image_whatever_the_batch(made, images, random, tmp_path):
-    rows, values, _ = features.read(made[0])
-    for image_id, path in zip(images.image_id, images.path, strict=True):
-        np.testing.assert_allclose(values[rows[image_id]], features.of_paths([path], random)[0], rtol=1e-4, atol=1e-5)
+    values = pooled(made[0])
+    for row, path in zip(values, images.path, strict=True):
+        np.testing.assert_allclose(row, features.of_paths([path], random)["pooled"][0], rtol=1e-4, atol=1e-5)
     assert np.ptp(values, axis=0).max() > 0.01  # and they are not all the same
 
-    features.extract(images, random, tmp_path / "whole.h5", batch_size=7, exact=True)
-    np.testing.assert_allclose(features.read(tmp_path / "whole.h5")[1], values, rtol=1e-4, atol=1e-5)
+    for size in (2, 5, 7):
+        features.extract(images, random, tmp_path / f"{size}.h5", batch_size=size, exact=True)
+        np.testing.assert_allclose(pooled(tmp_path / f"{size}.h5"), values, rtol=1e-4, atol=1e-5)
 
 
 def test_fast_features_are_close_and_say_how_close(images, random, made, tmp_path):
-    summary = features.extract(images, random, tmp_path / "fast.h5", batch_size=7)
-    _, values, attributes = features.read(tmp_path / "fast.h5", expect=made[1].attributes)  # precision may differ
-    exact = features.read(made[0])[1]
-    difference = np.linalg.norm(values - exact) / np.linalg.norm(exact)
+    made_fast = features.extract(images, random, tmp_path / "fast.h5", batch_size=7)
+    expect = made[1].attributes  # precision may differ
+    _, arrays, attributes = feature_file.read(tmp_path / "fast.h5", ["pooled"], expect=expect)
+    exact = pooled(made[0])
+    difference = np.linalg.norm(arrays["pooled"] - exact) / np.linalg.norm(exact)
     assert difference < 0.02 and attributes["difference"] == pytest.approx(difference, abs=1e-4)
-    assert (summary.attributes["precision"] == "float32") == (attributes["difference"] == 0)
+    assert (made_fast.attributes["precision"] == "float32") == (attributes["difference"] == 0)
+
+
+def test_half_precision_says_how_far_it_is_from_float32(images, random, tmp_path, monkeypatch):
+    """As a processor that computes in bfloat16 would: here each number is 1% too large."""
+
+    def half(encoder, *_):
+        exact = predictor.eager(encoder)
+        return lambda pictures: {name: rows * 1.01 for name, rows in exact(pictures).items()}, "bfloat16"
+
+    monkeypatch.setattr(predictor, "exported", half)
+    attributes = features.extract(images, random, tmp_path / "half.h5", batch_size=3).attributes
+    assert attributes["precision"] == "bfloat16" and attributes["difference"] == pytest.approx(0.01, abs=1e-4)
 
 
 def test_an_encoder_that_cannot_be_exported_is_slow_but_right(images, random, made, tmp_path, monkeypatch):
     def refuse(*_):
         raise ValueError("(InvalidArgument) no such operator")
 
-    monkeypatch.setattr(features, "exported", refuse)
+    monkeypatch.setattr(predictor, "exported", refuse)
     with pytest.warns(UserWarning, match="slowly in eager mode: .*no such operator"):
         features.extract(images, random, tmp_path / "slow.h5", batch_size=3)
-    np.testing.assert_allclose(features.read(tmp_path / "slow.h5")[1], features.read(made[0])[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pooled(tmp_path / "slow.h5"), pooled(made[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_unreadable_images_are_left_out_and_listed(images, random, tmp_path):
@@ -80,84 +99,96 @@ def test_unreadable_images_are_left_out_and_listed(images, random, tmp_path):
     broken.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     bad = pd.DataFrame({"image_id": ["bad", "gone"], "path": [str(broken), str(tmp_path / "gone.png")]})
     table = pd.concat([bad[:1], images[:2], bad[1:], images[2:]], ignore_index=True)
-    summary = features.extract(table, random, tmp_path / "features.h5", batch_size=2, exact=True)
-    rows, values, _ = features.read(tmp_path / "features.h5")
-    assert list(rows) == list(images.image_id) and summary.images == 7
-    np.testing.assert_allclose(values[6], features.of_paths([images.path[6]], random)[0], rtol=1e-4, atol=1e-5)
-    assert [(u["image_id"], os.path.basename(u["file"])) for u in summary.unreadable] == [
+    index = features.extract(table, random, tmp_path / "features.h5", batch_size=2, exact=True)
+    rows, values = feature_file.read(tmp_path / "features.h5", [])[0], pooled(tmp_path / "features.h5")
+    assert list(rows) == list(images.image_id) == index.image_ids
+    expected = features.of_paths([images.path[6]], random)["pooled"][0]
+    np.testing.assert_allclose(values[6], expected, rtol=1e-4, atol=1e-5)
+    assert [(u["image_id"], os.path.basename(u["file"])) for u in index.unreadable] == [
         ("bad", "broken.png"),
         ("gone", "gone.png"),
     ]
-    assert all(os.path.basename(u["file"]) in u["reason"] for u in summary.unreadable)
+    assert all(os.path.basename(u["file"]) in u["reason"] for u in index.unreadable)
 
     with pytest.raises(MedcapError, match="none of 2 images"):
         features.extract(bad, random, tmp_path / "none.h5", exact=True)
-    assert not (tmp_path / "none.h5").exists()
+    with pytest.raises(MedcapError, match="none of 0 images"):
+        features.extract(bad[:0], random, tmp_path / "none.h5", exact=True)
+    assert not (tmp_path / "none.h5").exists() and not (tmp_path / "none.json").exists()
 
 
-@pytest.mark.parametrize("name, value", [("encoder", "resnet101"), ("weights", "0123"), ("image_size", 224)])
+def test_a_first_batch_that_cannot_be_read_does_not_matter(images, random, made, tmp_path):
+    gone = pd.DataFrame({"image_id": list("abc"), "path": ["gone.png"] * 3})
+    index = features.extract(pd.concat([gone, images]), random, tmp_path / "features.h5", batch_size=3, exact=True)
+    assert index.image_ids == made[1].image_ids and len(index.unreadable) == 3
+    assert np.array_equal(pooled(tmp_path / "features.h5"), pooled(made[0]))
+
+
+@pytest.mark.parametrize("name, value", [("encoder", "resnet101"), ("weights", "0123")])
 def test_features_made_otherwise_are_refused(made, name, value):
-    path, summary = made
+    path, index = made
     with pytest.raises(MedcapError, match="features.h5") as error:
-        features.read(path, expect={**summary.attributes, name: value})
-    for said in (repr(value), repr(summary.attributes[name]), "02_features"):
-        assert said in str(error.value)
+        feature_file.read(path, ["pooled"], expect={**index.attributes, name: value})
+    for told in (repr(value), repr(index.attributes[name]), "02_features"):
+        assert told in str(error.value)
 
 
-def test_damaged_files_are_refused(made, tmp_path):
-    path, summary = made
-    whole = path.read_bytes()
-    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.h5").write_text("not a feature file")
-    with h5py.File(tmp_path / "other.h5", "w") as file:
-        file["something"] = np.zeros(3)
-    with h5py.File(tmp_path / "nan.h5", "w") as file:
-        file["features"] = np.full((2, 4), np.nan, np.float32)
-        file.create_dataset("image_id", data=["a", "b"], dtype=h5py.string_dtype())
-    with h5py.File(tmp_path / "short.h5", "w") as file:
-        file["features"] = np.zeros((3, 4), np.float32)
-        file.create_dataset("image_id", data=["a", "b"], dtype=h5py.string_dtype())
-    for name in ("cut.h5", "text.h5", "other.h5", "nan.h5", "short.h5", "absent.h5"):
-        with pytest.raises(MedcapError, match=f"{name}.*02_features"):
-            features.read(tmp_path / name)
+def test_features_of_another_preprocessing_are_refused(made, random):
+    expect = {**feature_file.describe(random), "preprocessing": Preprocessing(224).record()}
+    with pytest.raises(
+        MedcapError, match=r"features.h5 has another preprocessing .*\(size is 64, not 224\).*02_features"
+    ):
+        feature_file.read(made[0], ["pooled"], expect)
 
 
-def test_features_that_are_not_finite_are_never_written(tmp_path):
-    with pytest.raises(MedcapError, match="not finite"):
-        features.write(tmp_path / "features.h5", ["a"], np.array([[np.inf]]), {"encoder": "random"})
-    assert not list(tmp_path.iterdir())
+def test_features_of_a_changed_transform_are_refused(made, random, images, monkeypatch):
+    whole = image.transform
+    monkeypatch.setattr(image, "transform", lambda *arguments: whole(*arguments)[:, :, ::-1])
+    with pytest.raises(MedcapError, match="features.h5 has another preprocessing .*image.transform has changed"):
+        feature_file.read(made[0], ["pooled"], feature_file.describe(random))
 
 
-def test_memory_holds_a_batch_at_a_time(random, tmp_path):
-    """When a part is made, those before the last one are gone."""
-
-    def parts():
-        made = []
-        for k in range(50):
-            rows = np.full((3, 4), k, "float32")
-            assert not any(earlier() is not None for earlier in made[:-1])
-            made.append(weakref.ref(rows))
-            ids, bad = [f"{k}-{i}" for i in range(3)], [[f"bad{k}", "file", "reason"]]
-            yield {"features": rows, "image_id": np.array(ids), "unreadable": np.array(bad)}
-
-    features._write(tmp_path / "features.h5", parts(), {"encoder": "made up"}, 4)
-    rows, values, _ = features.read(tmp_path / "features.h5")
-    assert values.shape == (150, 4) and all(values[row, 0] == int(name.split("-")[0]) for name, row in rows.items())
-    assert len(features.summary(tmp_path / "features.h5").unreadable) == 50
+# An encoder of somebody else ------------------------------------------------------------------------------------------
 
 
-def test_a_summary_does_not_load_the_features(tmp_path):
-    """But it notices that they are damaged."""
-    path = tmp_path / "features.h5"
-    features.write(path, list(map(str, range(20_000))), np.ones((20_000, 256), "float32"), {"encoder": "made up"})
-    tracemalloc.start()
-    assert features.summary(path).images == 20_000
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 5e6 < path.stat().st_size / 4
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(MedcapError, match="damaged"):
-        features.summary(path)
+class Corners(paddle.nn.Layer):
+    """The mean of a picture, and a grid of 2 x 2 means."""
+
+    def forward(self, images):
+        grid = paddle.nn.functional.adaptive_avg_pool2d(images, 2).flatten(2).transpose([0, 2, 1])  # [B, 4, 3]
+        return grid.mean(1), grid
+
+
+@pytest.fixture
+def corners(monkeypatch):
+    def load(weights):
+        return encoder.build(Corners(), "corners", "made up", Preprocessing(48), ["pooled", "grid"])
+
+    monkeypatch.setitem(encoder.ENCODERS, "corners", load)
+    return encoder.load("corners")
+
+
+def test_an_encoder_from_outside_gives_named_arrays(corners, images, tmp_path):
+    assert corners.arrays == {"pooled": (3,), "grid": (4, 3)}
+    out = tmp_path / "features.h5"
+    index = features.extract(images, corners, out, batch_size=3, exact=True)
+    assert index.arrays == {"pooled": (7, 3), "grid": (7, 4, 3)}
+    rows, arrays, attributes = feature_file.read(out, ["grid", "pooled"], feature_file.describe(corners))
+    assert attributes["encoder"] == "corners" and list(rows) == list(images.image_id)
+    alone = features.of_paths(images.path, corners)
+    for name in ("pooled", "grid"):
+        np.testing.assert_allclose(arrays[name], alone[name], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(arrays["pooled"], arrays["grid"].mean(1), rtol=1e-4, atol=1e-5)
+    seen = image.transform(image.read(images.path[2]), corners.preprocessing)  # [3, 48, 48]
+    np.testing.assert_allclose(arrays["grid"][2, 1], seen[:, :24, 24:].mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_from_outside_goes_through_the_command(corners, images, tmp_path, monkeypatch, capsys):
+    images.to_csv(tmp_path / "images.csv", index=False)
+    monkeypatch.setattr("sys.argv", ["features", str(tmp_path), "--encoder", "corners"])
+    features.main()
+    assert "7 images, 0 unreadable" in capsys.readouterr().out
+    assert feature_file.index(tmp_path / "features.h5").arrays["grid"] == (7, 4, 3)
 
 
 def test_the_command_can_be_exact_and_needs_to_know_whose_images_they_are(images, tmp_path, monkeypatch):
@@ -167,8 +198,8 @@ def test_the_command_can_be_exact_and_needs_to_know_whose_images_they_are(images
 
     images.to_csv(tmp_path / "images.csv", index=False)
     command("--encoder", "random", "--exact")
-    assert features.summary(tmp_path / "features.h5").attributes["precision"] == "float32"
+    assert feature_file.index(tmp_path / "features.h5").attributes["precision"] == "float32"
     for told in ({"reports": "real"}, []):
         (tmp_path / "collection.json").write_text(json.dumps(told))
-        with pytest.raises(SystemExit, match="collection.json does not tell its images: run 01_reports.ipynb"):
+        with pytest.raises(SystemExit, match="collection.json has no field .*: run 01_reports.ipynb"):
             command()

@@ -1,4 +1,4 @@
-"""Laws of the report labeller, on sentences of our own, and of its figures against scikit-learn."""
+"""Laws of the report labeler, on sentences of our own, and of its scores against scikit-learn."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
 
-from medcap_paddle import labels
-from medcap_paddle.files import MedcapError, write_table
-from medcap_paddle.labels import OBSERVATIONS, averages, clinical, counts, label
-from medcap_paddle.reports import clean
+from medcap_paddle.clinical import labels
+from medcap_paddle.clinical.labels import OBSERVATIONS, averages, clinical, counts, label
+from medcap_paddle.runtime.files import MedcapError, write_table
+from medcap_paddle.text import clean
 
 # One sentence for each observation, without a verb so that it can be put into others.
 MENTIONS = {
@@ -156,12 +156,12 @@ def two_raters():
     return reference, predicted
 
 
-def test_figures_are_those_of_scikit_learn(two_raters):
+def test_scores_are_those_of_scikit_learn(two_raters):
     reference, predicted = two_raters
     ours = clinical(reference, predicted)
     per_class = precision_recall_fscore_support(reference, predicted, zero_division=0)
     for name, *values in zip(OBSERVATIONS, *per_class, strict=True):
-        assert [ours["classes"][name][k] for k in ("precision", "recall", "f1", "support")] == pytest.approx(values)
+        assert [ours["classes"][name][k] for k in ("precision", "recall", "f1", "positives")] == pytest.approx(values)
     micro = precision_recall_fscore_support(reference[:, :-1], predicted[:, :-1], average="micro")[:3]
     assert [ours[f"micro_{k}"] for k in ("precision", "recall", "f1")] == pytest.approx(micro)
     seen = reference[:, :-1].any(0)
@@ -211,6 +211,38 @@ def test_validate_joins_kaggle_and_r2gen_ids(tmp_path, capsys):
         labels.validate(*paths)
 
 
+def chexpert(ids, value="0"):
+    import pandas as pd
+
+    return pd.DataFrame({"study_id": ids} | dict.fromkeys(OBSERVATIONS, value))
+
+
+def test_given_labels_are_read_as_chexpert_means_them():
+    import pandas as pd
+
+    asked = pd.Series(["8", "7", "CXR8"], index=[3, 4, 5])
+    values = ["1", "1.0", "-1", "-1.0", "0", "0.0", "", 1, -1.0, 0, float("nan")]
+    for value in values:
+        found = labels.given(
+            chexpert(["CXR7_IM-1", "CXR8_IM-2"], value), pd.Series(["8", "7", "CXR8"], index=[3, 4, 5])
+        )
+        assert found.dtype == np.int8 and found.shape == (3, 14)
+        assert (found == (str(value) in ("1", "1.0", "-1", "-1.0"))).all(), value
+
+
+def test_unusable_labels_are_refused():
+    import pandas as pd
+
+    asked, table = pd.Series(["CXR7"]), chexpert(["CXR7_IM-1"])
+    with pytest.raises(MedcapError, match="no row for CXR8 .1 studies"):
+        labels.given(table, pd.Series(["CXR7", "CXR8"]))
+    with pytest.raises(MedcapError, match="7 more than once"):
+        labels.given(pd.concat([table, table]), asked)
+    with pytest.raises(MedcapError, match="'yes' as Edema of CXR7"):
+        labels.given(table.assign(Edema="yes"), asked)
+
+
 def test_import_is_cheap():
-    code = "import sys, medcap_paddle.labels; print({'spacy', 'negspacy', 'pandas', 'sklearn'} & set(sys.modules))"
+    code = "import sys, medcap_paddle.clinical.labels; "
+    code += "print({'spacy', 'negspacy', 'pandas', 'sklearn'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

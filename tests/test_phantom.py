@@ -1,8 +1,12 @@
-"""Laws of the phantom: findings, the radiographs drawn from them, and the collection written around both."""
+"""Laws of the phantom: the radiographs drawn from findings, and the collection written around both."""
 
+import ast
+import json
 import re
+import subprocess
+import sys
+import zipfile
 from collections import Counter
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,12 +15,14 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from medcap_paddle import phantom, phrasing
-from medcap_paddle.files import MedcapError
-from medcap_paddle.findings import KINDS, LABELS, Finding, from_mesh, label_vector, to_mesh
-from medcap_paddle.phrasing import LANGUAGE
-from medcap_paddle.radiograph import draw
-from medcap_paddle.reports import clean
+from medcap_paddle import phantom, reports
+from medcap_paddle.clinical import phrasing
+from medcap_paddle.clinical.findings import KINDS, Finding, from_mesh
+from medcap_paddle.phantom import __main__ as command
+from medcap_paddle.phantom import collection
+from medcap_paddle.phantom.draw import draw
+from medcap_paddle.readers.collection import Image, LeftOut, Study
+from medcap_paddle.runtime.files import MedcapError
 
 SIZE = 224  # what an encoder sees
 SEED = 3
@@ -37,55 +43,6 @@ def healthy(view: str) -> np.ndarray:
 def change(finding: Finding, view: str) -> np.ndarray:
     """How much a finding changes its patient's picture, [SIZE, SIZE]."""
     return np.abs(draw([finding], view, SEED, size=SIZE).astype(int) - healthy(view))
-
-
-# --- findings ---------------------------------------------------------------------------------------------------------
-
-
-def test_terms_are_read_back_as_they_were_written():
-    rng = np.random.default_rng(0)
-    for name in KINDS:
-        for _ in range(30):
-            findings = [phrasing.sample_finding(name, rng, told=False)]
-            assert from_mesh(to_mesh(findings)) == findings
-    assert from_mesh(to_mesh([])) == []
-
-
-@pytest.mark.parametrize(
-    ("term", "finding"),
-    [
-        ("Opacity/lung/upper lobe/right/mild", Finding("opacity", "right", "upper lobe", "mild")),
-        ("opacity / lung/ middle lobe", Finding("opacity", "right", "middle lobe")),
-        ("Opacity/lung/lingula/round", Finding("nodule", "left", "lingula")),
-        ("Cardiac Shadow/enlarged/borderline", Finding("cardiomegaly", severity="borderline")),
-        ("Pleural Effusion/bilateral/large", Finding("pleural effusion", "bilateral", "", "severe")),
-        ("Calcified Granuloma/scattered/multiple", Finding("calcified granuloma", "", "scattered")),
-    ],
-)
-def test_qualifiers_become_side_place_and_severity(term, finding):
-    assert from_mesh(term) == [finding]
-
-
-@pytest.mark.parametrize(
-    "terms", ["normal", "", "No Indexing", "Unheard Of/left", [], ["normal", "Heart/right/obscured"]]
-)
-def test_what_cannot_be_drawn_is_ignored(terms):
-    assert from_mesh(terms) == []
-
-
-def test_labels_keep_sides_apart_and_bilateral_is_both():
-    left, right, both = (label_vector([Finding("nodule", side)]) for side in ("left", "right", "bilateral"))
-    assert left @ right == 0
-    assert np.array_equal(left + right, both)
-    assert np.array_equal(both, label_vector(from_mesh("Nodule/lung/scattered")))
-    assert label_vector([]).sum() == 0
-    assert len(set(LABELS)) == len(LABELS)
-
-
-def test_every_label_can_be_sampled():
-    rng = np.random.default_rng(0)
-    seen = sum(label_vector([phrasing.sample_finding(name, rng, told=False)]) for name in KINDS for _ in range(60))
-    assert [label for label, count in zip(LABELS, seen, strict=True) if not count] == []
 
 
 # --- radiographs ------------------------------------------------------------------------------------------------------
@@ -137,42 +94,17 @@ def test_lung_findings_follow_their_lobe():
         assert heights == sorted(heights)
 
 
-# --- reports ----------------------------------------------------------------------------------------------------------
+# --- studies ----------------------------------------------------------------------------------------------------------
 
 
-def sentences(text: str) -> set[str]:
-    return set(re.findall(r"[^.]+\.", text.replace(". ", ".")))
-
-
-NORMAL = {sentence for phrases in LANGUAGE["normal"].values() for sentence in phrases} | {LANGUAGE["vascularity"]}
-
-
-def test_a_normal_report_mentions_no_finding():
-    for seed in range(50):
-        text, impression = phrasing.write_report([], np.random.default_rng(seed))
-        assert sentences(text) <= NORMAL
-        assert impression in LANGUAGE["no_acute"]
-
-
-@pytest.mark.parametrize("name", phrasing.PHRASES)
-def test_a_report_tells_its_finding_and_does_not_deny_it(name):
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        finding = phrasing.sample_finding(name, rng)
-        text, impression = phrasing.write_report([finding], rng)
-        assert sentences(text) - NORMAL
-        if name in LANGUAGE["denied"]:
-            assert not re.search(rf"\b[Nn]o [\w ]*{name.split()[-1]}", text)
-        elif phrasing.PHRASES[name].topic != "pleura":  # a raised diaphragm does not speak for the pleura
-            assert not sentences(text) & set(LANGUAGE["normal"].get(phrasing.PHRASES[name].topic, ()))
-        for word in ("left", "right"):  # the other side is never named
-            if finding.side not in ("", word, "bilateral"):
-                assert word not in (text + impression).lower().replace("right upper", "")
-        assert not re.search(r"[{}~]|  |\ba [aeiou]| \.", text + impression)
+def test_the_same_seed_plans_the_same_studies_and_another_does_not():
+    assert collection.plan(20, seed=4) == collection.plan(20, seed=4)
+    assert collection.plan(20, seed=4) != collection.plan(20, seed=5)
+    assert collection.plan(40, seed=4)[:20] == collection.plan(20, seed=4)
 
 
 def test_quirks_of_the_real_collection():
-    studies = phantom.plan(800, seed=0)
+    studies = collection.plan(800, seed=0)
     texts = [study.sections["FINDINGS"] for study in studies]
     share = {
         "normal": np.mean([not study.findings for study in studies]),
@@ -191,84 +123,6 @@ def test_quirks_of_the_real_collection():
     assert len(set(texts)) > 0.5 * len(texts)
     words = np.array([len(text.split()) for text in texts if text])
     assert 15 < np.median(words) < 50
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def made_up(studies: int, seed: int = 0):
-    """Findings of made-up studies, all kinds by turns, and their FINDINGS."""
-    rng = np.random.default_rng(seed)
-    findings = [[phrasing.sample_finding(name, rng)] for name in phrasing.PHRASES for _ in range(10)]
-    findings += [phrasing.sample_findings(rng) for _ in range(studies)]
-    return findings, [phrasing.write_report(study, rng)[0] for study in findings]
-
-
-def test_a_report_is_read_back():
-    for findings, text in zip(*made_up(400), strict=True):
-        read = {finding.name: finding for finding in phrasing.read_report(text)}
-        assert phrasing.read_report(clean(text)) == list(read.values())
-        assert read.keys() == {finding.name for finding in findings}
-        for finding in findings:
-            told = read[finding.name]
-            assert (told.side, told.place) == (finding.side, finding.place)
-            assert told.severity in (finding.severity, "")  # some phrases leave it unsaid
-
-
-def test_nothing_is_read_into_what_is_normal_or_strange():
-    for seed in range(50):
-        assert phrasing.read_report(phrasing.write_report([], np.random.default_rng(seed))[0]) == []
-    for denied in LANGUAGE["denied"].values():
-        assert phrasing.read_report(" ".join(denied)) == []
-    assert phrasing.read_report("") == phrasing.read_report("The nodule measures < 1 cm. Chest. . ") == []
-    mute = Finding("monitor leads")  # drawn, but there are no phrases for it
-    assert phrasing.read_report(phrasing.write_report([mute], np.random.default_rng(0))[0]) == []
-
-
-@pytest.mark.parametrize("lost", ["XXXX", "xxxx", "<unk>"])
-def test_a_sentence_that_lost_a_word_tells_nothing(lost):
-    told = "there is severe cardiomegaly . there is a small left pleural effusion ."
-    assert [finding.name for finding in phrasing.read_report(told)] == ["cardiomegaly", "pleural effusion"]
-    assert [finding.name for finding in phrasing.read_report(told.replace("severe", lost))] == ["pleural effusion"]
-
-
-def test_equal_findings_agree():
-    findings, texts = made_up(100)
-    figures = phrasing.agreement(findings, [phrasing.read_report(text) for text in texts])
-    assert (figures["recall"], figures["false"], figures["side"]) == (1, 0, 1)
-    assert figures["n_true"] == figures["n_told"] == sum(map(len, findings)) > figures["n_sided"] > 0
-
-
-def test_the_other_side_is_told_but_is_the_wrong_side():
-    other = {"left": "right", "right": "left"}
-    findings = [[finding for finding in study if finding.side in other] for study in made_up(100)[0]]
-    swapped = [[replace(finding, side=other[finding.side]) for finding in study] for study in findings]
-    figures = phrasing.agreement(findings, swapped)
-    assert (figures["recall"], figures["false"], figures["side"]) == (1, 0, 0)
-
-
-def test_shares_are_of_all_findings_of_all_studies():
-    true = [
-        [Finding("cardiomegaly"), Finding("nodule", "left"), Finding("mass", "left")],
-        [],
-        [Finding("scar", "left")],
-    ]
-    told = [[Finding("nodule", "left")], [Finding("mass", "left")], [Finding("scar", "right"), Finding("kyphosis")]]
-    figures = phrasing.agreement(true, told)
-    assert figures == {"recall": 2 / 4, "false": 2 / 4, "side": 1 / 2, "n_true": 4, "n_told": 4, "n_sided": 2}
-    both = [Finding("nodule", "left"), Finding("nodule", "right")]
-    assert phrasing.agreement([[Finding("nodule", "bilateral")]], [both])["side"] == 1
-    assert phrasing.agreement([both], [both[:1]])["side"] == 0  # one of two sides is not the side
-    assert all(np.isnan(phrasing.agreement([[]], [[]])[share]) for share in ("recall", "false", "side"))
-
-
-# --- studies ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_same_seed_plans_the_same_studies_and_another_does_not():
-    assert phantom.plan(20, seed=4) == phantom.plan(20, seed=4)
-    assert phantom.plan(20, seed=4) != phantom.plan(20, seed=5)
-    assert phantom.plan(40, seed=4)[:20] == phantom.plan(20, seed=4)
 
 
 # --- collections ------------------------------------------------------------------------------------------------------
@@ -290,7 +144,7 @@ def test_a_collection_is_the_same_whatever_the_number_of_processes(tmp_path):
 
 def test_xml_has_the_schema_of_open_i(tmp_path):
     folder = phantom.make(tmp_path / "phantom", studies=12, seed=1, size=32, workers=1)
-    for study in phantom.plan(12, seed=1):
+    for study in collection.plan(12, seed=1):
         root = ElementTree.parse(folder / "ecgen-radiology" / f"{study.number}.xml").getroot()
         assert root.tag == "eCitation"
         assert root.find("uId").get("id") == study.id
@@ -315,7 +169,7 @@ def test_redraw_keeps_the_reports_and_draws_their_terms(tmp_path):
         assert (one / name).read_bytes() == (source / name).read_bytes()
     drawn, expected = ({path.name for path in folder.glob("NLMCXR_png/*.png")} for folder in (one, source))
     assert drawn == expected
-    about = phantom.read_json(one / "phantom.json", "")
+    about = json.loads((one / "phantom.json").read_text())
     assert (about["reports"], about["images"]) == ("real", "phantom")
 
 
@@ -327,16 +181,17 @@ def test_redraw_notices_what_has_changed_and_leaves_nothing_of_another_source(tm
         copy = phantom.redraw(data, tmp_path / "data/copy", size=32, workers=1)
         return {str(name): value for name, value in content(copy).items() if name.suffix in (".xml", ".csv", ".json")}
 
-    assert "indiana_projections.csv" in redrawn(tmp_path / "data")
+    assert "deep/iu/indiana_projections.csv" in redrawn(tmp_path / "data")
     (source / "annotation.json").write_text("{}")
-    assert redrawn(tmp_path / "data")["annotation.json"] == b"{}"
+    assert redrawn(tmp_path / "data")["deep/iu/annotation.json"] == b"{}"
     report = source / "ecgen-radiology/1.xml"
     report.write_text(report.read_text().replace("phantom collection", "collection"))
-    assert redrawn(tmp_path / "data")["ecgen-radiology/1.xml"] == report.read_bytes()
+    assert redrawn(tmp_path / "data")["deep/iu/ecgen-radiology/1.xml"] == report.read_bytes()
 
     other = phantom.make(tmp_path / "other", studies=2, seed=4, size=32, workers=1)
     (other / "indiana_projections.csv").unlink()
     assert redrawn(other).keys() == {"ecgen-radiology/1.xml", "ecgen-radiology/2.xml", "phantom.json"}
+    assert not (tmp_path / "data/copy/deep").exists()
 
 
 def test_a_real_collection_is_never_overwritten(tmp_path):
@@ -345,53 +200,140 @@ def test_a_real_collection_is_never_overwritten(tmp_path):
         phantom.make(tmp_path, studies=1)
     with pytest.raises(MedcapError, match="another folder"):
         phantom.redraw(tmp_path, tmp_path)
-    with pytest.raises(MedcapError, match="Open-i"):
+    with pytest.raises(MedcapError, match="not found: give a folder with .*Open-i"):
         phantom.redraw(tmp_path / "nothing", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("IU.zip", "unpack it"), ("tables/indiana_reports.csv", "Kaggle.*unpack")]
+    "holds", ["absent", ["../outside"], [".."], ["."], [""], ["/tmp"], [3], "NLMCXR_png", ["a/../.."]]
 )
-def test_redraw_says_what_it_needs(tmp_path, name, remedy):
-    path = tmp_path / "in" / name
-    path.parent.mkdir(parents=True)
-    path.write_text("uid,MeSH\n")
-    with pytest.raises(MedcapError, match=f"{re.escape(str(tmp_path / 'in' / Path(name).parts[0]))}.*{remedy}"):
-        phantom.redraw(tmp_path / "in" / Path(name).parts[0], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_a_marker_of_another_version_removes_nothing(tmp_path, holds):
+    outside, folder = tmp_path / "outside", tmp_path / "in"
+    outside.mkdir()
+    phantom.make(folder, studies=1, size=32, workers=1)
+    about = json.loads((folder / "phantom.json").read_text())
+    del about["holds"]
+    (folder / "phantom.json").write_text(json.dumps(about if holds == "absent" else about | {"holds": holds}))
+    before = content(tmp_path)
+    with pytest.raises(MedcapError, match=f"phantom.json .*delete {re.escape(str(folder))}"):
+        phantom.make(folder, studies=2, size=32, workers=1)
+    assert content(tmp_path) == before and outside.exists()
 
 
-def test_the_fingerprint_covers_every_room_that_draws_or_writes():
-    package, needed, waiting = Path(phantom.__file__).parent, set(), ["phantom"]
+def test_a_linked_folder_of_pictures_is_unlinked_and_not_emptied(tmp_path):
+    folder = phantom.make(tmp_path / "in", studies=2, seed=3, size=32, workers=1)
+    (folder / "NLMCXR_png").rename(tmp_path / "elsewhere")
+    (folder / "NLMCXR_png").symlink_to(tmp_path / "elsewhere")
+    kept = content(tmp_path / "elsewhere")
+    phantom.make(folder, studies=2, seed=4, size=32, workers=1)
+    assert content(tmp_path / "elsewhere") == kept and not (folder / "NLMCXR_png").is_symlink()
+
+
+def test_an_interrupted_phantom_is_completed(tmp_path):
+    folder = phantom.make(tmp_path / "in", studies=6, seed=3, size=32, workers=1)
+    whole = content(folder)
+    kept, *lost = sorted(folder.glob("NLMCXR_png/*.png"))
+    marker = folder / "phantom.json"
+    marker.write_text(marker.read_text().replace('"complete": true', '"complete": false'))
+    for path in lost:
+        path.unlink()
+    before = kept.stat().st_mtime_ns
+    phantom.make(folder, studies=6, seed=3, size=32, workers=1)
+    assert content(folder) == whole and kept.stat().st_mtime_ns == before
+
+
+def test_redraw_needs_reports_with_terms(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    with pytest.raises(MedcapError, match=r"no collection anywhere in .*\*\.xml.*indiana_reports\.csv"):
+        phantom.redraw(source, tmp_path / "out")
+    (source / "indiana_reports.csv").write_text("uid,MeSH\n")
+    with pytest.raises(MedcapError, match="indiana_reports.csv has no column"):
+        phantom.redraw(source, tmp_path / "out")
+    (source / "indiana_reports.csv").write_text(
+        "uid,MeSH,indication,comparison,findings,impression\n1,,,,A mass is seen.,\n"
+    )
+    with pytest.raises(MedcapError, match="no study of .* has MeSH terms"):
+        phantom.redraw(source, tmp_path / "out")
+    assert all(path.name.startswith(".") for path in (tmp_path / "out").iterdir())  # the lock at most
+
+
+def test_a_zip_is_redrawn_like_its_folder(tmp_path):
+    source = phantom.make(tmp_path / "source", studies=4, seed=3, size=32, workers=1)
+    with zipfile.ZipFile(tmp_path / "IU数据集.zip", "w") as target:
+        for path in [*source.glob("*/*.xml"), source / "indiana_projections.csv"]:
+            target.write(path, path.relative_to(source))
+    one = phantom.redraw(source, tmp_path / "one", size=32, workers=1)
+    two = phantom.redraw(tmp_path / "IU数据集.zip", tmp_path / "two", size=32, workers=1)
+    drawn = [{path: data for path, data in content(f).items() if path.suffix in (".png", ".xml")} for f in (one, two)]
+    assert drawn[0] == {path: data for path, data in drawn[1].items() if path.parts[0] != ".unzipped"}
+    built = [reports.build(folder, tmp_path / f"work {folder.name}") for folder in (one, two)]
+    assert built[0].radiographs == built[1].radiographs
+    before = (two / "phantom.json").stat().st_mtime_ns
+    phantom.redraw(tmp_path / "IU数据集.zip", two, size=32, workers=1)  # unpacked and drawn once
+    assert (two / "phantom.json").stat().st_mtime_ns == before
+
+
+def test_names_that_would_not_be_found_again_are_not_drawn():
+    safe = ["NLMCXR_png/CXR1_IM-1.png", "images/1_IM-1.dcm.png", "IU 数据集/a b.png", "a"]
+    unsafe = ["../a.png", "a/../b.png", "/a.png", "a//b.png", "a/.b.png", "", "a\0.png", "C:\\a.png", "a/" + "é" * 80]
+    assert all(map(collection._is_safe, safe)) and not any(map(collection._is_safe, unsafe))
+
+
+def test_an_image_that_two_studies_list_is_drawn_once():
+    image = Image("CXR1_IM-1", "F1", "", "NLMCXR_png/CXR1_IM-1.png")
+    studies = [Study(name, "", mesh="normal", images=[image]) for name in ("CXR1", "CXR2")]
+    assert [images for _, images, _ in collection._jobs([*studies, LeftOut("", "", "")], Path("here"), 0)] == [
+        [("NLMCXR_png/CXR1_IM-1.png", "frontal")], []
+    ]  # fmt: skip
+
+
+def test_the_fingerprint_covers_everything_that_draws_or_writes():
+    """Every module that `collection` imports, but for those that read and run."""
+    package = Path(phantom.__file__).parents[1]
+    needed, waiting = set(), {package / "phantom/collection.py"}
     while waiting:
-        needed.add(room := waiting.pop())
-        source = (package / f"{room}.py").read_text()
-        names = re.findall(r"^from \.(\w+) import", source, re.MULTILINE)
-        for several in re.findall(r"^from \. import ([\w, ]+\w)", source, re.MULTILINE):
-            names += set(several.split(", ")) - {"cores"}  # of the package itself, like its version
-        waiting += set(names) - needed
-    assert needed - {"files", "resume", "crew"} == set(phantom.SOURCES)
+        needed.add(path := waiting.pop())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = path.parents[node.level - 1] / (node.module or "").replace(".", "/")
+                places = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
+                waiting |= {place for place in places if place.exists()} - needed
+    drawing = {path for path in needed if path.parent.name in ("phantom", "clinical")}
+    assert len(drawing) > 10 and drawing <= set(collection.SOURCES)
+    assert {path.parent.name for path in needed - drawing} <= {"readers", "runtime", "medcap_paddle"}
+    assert package / "clinical/phrases.json" in collection.SOURCES
+
+
+def test_drawing_alone_loads_no_reader():
+    code = "import sys, medcap_paddle.phantom.draw; print([name for name in sys.modules if '.readers' in name])"
+    root = Path(phantom.__file__).parents[2]
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "[]"
+    code = "from medcap_paddle import phantom; print(phantom.draw.SIZE, phantom.make.__name__, phantom.redraw.__name__)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root) == "320 make redraw\n"
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        phantom.paint  # noqa: B018
 
 
 def test_the_command_makes_or_redraws(tmp_path, monkeypatch):
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["phantom", *map(str, arguments), "--size", "32", "--seed", "3"])
-        phantom.main()
+        command.main()
 
     run(tmp_path / "made", "--studies", 4)
     assert content(tmp_path / "made") == content(phantom.make(tmp_path / "same", 4, seed=3, size=32))
     run(tmp_path / "drawn", "--redraw", tmp_path / "made")
-    assert phantom.read_json(tmp_path / "drawn/phantom.json", "")["reports"] == "real"
-    with pytest.raises(SystemExit, match="give the folder of an Open-i collection"):
+    assert json.loads((tmp_path / "drawn/phantom.json").read_text())["reports"] == "real"
+    with pytest.raises(SystemExit, match="nothing not found: give a folder"):
         run(tmp_path / "other", "--redraw", tmp_path / "nothing")
 
 
-def test_redraw_takes_the_views_of_the_table_and_copes_with_what_is_no_report(tmp_path):
+def test_redraw_takes_the_views_of_the_table_and_copies_files_that_are_no_reports(tmp_path):
     source = phantom.make(tmp_path / "source", studies=3, seed=3, size=32, workers=1)
-    reports = source / "ecgen-radiology"
+    folder = source / "ecgen-radiology"
     for name, text in (("a", '<?xml version="1.0" encoding="klingon"?><eCitation/>'), ("b", BOMB), ("c", "")):
-        (reports / f"{name}.xml").write_text(text)
-    (reports / "d.xml").write_text(
+        (folder / f"{name}.xml").write_text(text)
+    (folder / "d.xml").write_text(
         '<eCitation><uId id="CXR9"/><parentImage id="CXR9_1"/><parentImage id="CXR9_2"/></eCitation>'
     )
     table = source / "indiana_projections.csv"

@@ -8,6 +8,8 @@ from matplotlib import pyplot as plt
 
 from medcap_paddle import show
 
+HISTORY = {"epoch": [1, 2, 3], "train_perplexity": [9.0, 5.0, 4.0], "val_perplexity": [6.0, 4.0, 5.0], "seconds": 1.0}
+
 
 @pytest.fixture
 def reports():
@@ -48,7 +50,74 @@ def test_an_image_that_cannot_be_read_leaves_the_others(tmp_path):
     assert [len(ax.images) for ax in read.axes[0].child_axes] == [1, 0]
 
 
+def test_reading_writes_every_word_once_and_shared_ones_in_green():
+    studies = [([], "the heart costs $5 and $6 .", [("$a$", "the lungs cost $5 ."), ("b", "")]), ([], "normal .", [])]
+    figure = show.reading(studies)
+    words = {"black": [], show.GREEN: []}
+    for text in figure.axes[0].texts:
+        if text.get_fontfamily() == ["monospace"]:
+            words[text.get_color()].append(text.get_text().split())
+    assert [word for line in words[show.GREEN] for word in line] == ["the", "$5"]
+    assert words["black"] == [["the", "heart", "costs", "$5", "and", "$6", "."], ["lungs", "cost", "."], ["(nothing)"]]
+    for first, second in zip(figure.axes[0].texts[1::2], figure.axes[0].texts[2::2], strict=False):
+        assert first.get_position()[0] == second.get_position()[0]
+    figure.canvas.draw()  # a dollar in a title is not a formula
+
+
+def test_curves_draw_what_the_history_has():
+    whole = pd.DataFrame(HISTORY)
+    rewarded = whole.drop(columns="train_perplexity").assign(reward=[0.1, 0.2, 0.3])
+    drawn = {
+        "teacher": (whole, [["train", "val", "best: 4.00, epoch 2"]]),
+        "no val": (whole.drop(columns="val_perplexity"), [["train"]]),
+        "rewarded": (rewarded, [["val"], ["reward"]]),
+        "rewarded, no val": (rewarded.drop(columns="val_perplexity"), [["reward"]]),
+        "encoder": (pd.DataFrame({"epoch": [1], "loss": [0.2], "seconds": [1.0]}), [["loss"]]),
+    }
+    for name, (history, expected) in drawn.items():
+        figure = show.curves(history)
+        assert [[line.get_label() for line in ax.lines] for ax in figure.axes] == expected, name
+        for ax in figure.axes:
+            lines = {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("best")}
+            for label, values in lines.items():
+                column = label if label in history else f"{label}_perplexity"
+                assert list(values) == list(history[column])
+        figure.canvas.draw()
+    assert not show.curves().axes[0].lines
+
+
+def test_the_drawing_of_a_step_has_every_gate():
+    [ax] = show.lstm_step().axes
+    texts = [text.get_text() for text in ax.texts]
+    assert {"$f$", "$i$", "$g$", "$o$", r"$\beta$", "$h_t$", "$c_t$", "word", "logits"} <= set(texts)
+
+
+def test_auc_per_label_puts_the_best_on_top():
+    [ax] = show.auc_per_label({"a": 0.9, "b": 0.4, "c": 0.7}).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "c", "a"]
+    assert [bar.get_x() + bar.get_width() for bar in ax.patches] == pytest.approx([0.4, 0.7, 0.9])
+    assert ax.get_xlim()[0] == pytest.approx(0.4)  # worse than chance is drawn too
+
+
+def test_intervals_order_the_runs_by_the_first_figure():
+    def run(value):
+        return {"figures": {"cider": {"value": value, "low": value - 0.1, "high": value + 0.1}}}
+
+    [ax] = show.intervals({"low": run(0.2), "high": run(0.5)}).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["low", "high"]  # from the bottom
+    assert [text.get_text() for text in ax.texts] == ["0.200", "0.500"]
+
+
+def test_grouped_draws_a_bar_for_each_cell():
+    table = pd.DataFrame({"lstm": {"Edema (2)": 0.5, "Fracture (3)": 1.0}, "constant": {"Edema (2)": 0.0}})
+    [ax] = show.grouped(table, "recall").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["Edema (2)", "Fracture (3)"]
+    assert [[bar.get_width() for bar in bars] for bars in ax.containers] == [[0.5, 1.0], [0.0, 0.0]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["lstm", "constant"]
+
+
 def test_figures_are_closed_so_that_a_notebook_shows_them_once(reports):
     show.lengths(reports, cut=60)
     show.tags(reports)
+    show.lstm_step()
     assert not plt.get_fignums()

@@ -66,15 +66,16 @@ def test_kills_change_nothing(undisturbed, tmp_path):
         rounds += 1
     finish(start(disturbed))
     assert artefacts(disturbed) == expected
-    assert not list(disturbed.rglob("*.parts")) and not list(disturbed.rglob("checkpoint*"))
+    left = [path for name in ("*.parts", "checkpoint*", "*.training") for path in disturbed.rglob(name)]
+    assert not left
     print(f"{kills} kills, {rounds + 1} rounds, {span:.1f} s undisturbed")
 
 
 def test_a_finished_pipeline_does_nothing(undisturbed):
     work, _ = undisturbed
     made = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
-    told = finish(start(work))
-    assert told.count("nothing to do") == 6  # tables, features, vocabulary, both trainings, predictions
+    out = finish(start(work))
+    assert out.count("nothing to do") == 7  # tables, features, vocabulary, encoder, both trainings, predictions
     kept = ("reports.csv", "images.csv", "features.h5", "weights.safetensors", "predictions.csv", ".png")
     for path, stamp in made.items():
         if path.name.endswith(kept):

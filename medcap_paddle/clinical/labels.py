@@ -158,10 +158,11 @@ def given(table: pd.DataFrame, study_ids: pd.Series) -> np.ndarray:
     missing = study_ids[~keys.isin(rows.index).to_numpy()]
     if len(missing):
         raise MedcapError(f"the labels have no row for {missing.iloc[0]} ({len(missing)} studies): add them")
-    values = rows.loc[keys, list(OBSERVATIONS)].astype(str)
-    unknown = values[~values.isin(PRESENT)].stack()
+    values = rows.loc[keys, list(OBSERVATIONS)].map(str)
+    unknown = np.argwhere(~values.isin(list(PRESENT)).to_numpy())
     if len(unknown):
-        (study, observation), value = unknown.index[0], unknown.iloc[0]
+        i, k = unknown[0]
+        study, observation, value = study_ids.iloc[i], OBSERVATIONS[k], values.iloc[i, k]
         raise MedcapError(f"the labels have {value!r} as {observation} of {study}: use 1, 0, -1 (uncertain) or nothing")
     return values.map(PRESENT.get).to_numpy(np.int8)
 

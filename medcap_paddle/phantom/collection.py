@@ -183,12 +183,11 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
         jobs = _jobs(reader.studies(files), source, seed)
         paths = [*reader.sources(files), *filter(None, [files.named("annotation.json")])]
         copies = {files.relative(path): path for path in paths}
-        about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(jobs), "size": size}
-        about |= {"source": str(source.resolve()), "drawn_by": _version()}
-        about["copied"] = digest([[name, *stamp(path)] for name, path in copies.items()])
-        about["drawn"] = digest(repr(jobs))
         names = [*copies, *(file for _, images, _ in jobs for file, _ in images)]
-        about["holds"] = sorted({Path(name).parts[0] for name in names})
+        about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(jobs), "size": size}
+        about |= {"source": str(source.resolve()), "drawn": digest(repr(jobs)), "drawn_by": _version()}
+        about |= {"copied": digest([[name, *stamp(path)] for name, path in copies.items()])}
+        about |= {"holds": sorted({Path(name).parts[0] for name in names})}
         if _begin(folder, about):
             for name, path in copies.items():
                 with atomic(folder / name) as temporary:
@@ -199,7 +198,7 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
 
 
 def _jobs(records: Iterable[Study | LeftOut], source: Path, seed: int) -> list[Job]:
-    """What to draw: each file once, and no file outside of the copy or under a name that is not found again."""
+    """The pictures to draw: each file once, none outside of the copy, none under a name that is not found again."""
     jobs, drawn, tagged = [], set(), False
     for study in records:
         if isinstance(study, LeftOut):
@@ -245,13 +244,20 @@ def _begin(folder: Path, about: dict) -> bool:
 def _remove(folder: Path, about: object) -> None:
     """Remove the phantom collection that `about` describes, and nothing else."""
     names = about.get("holds") if isinstance(about, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) and _is_safe(name) for name in names):
+    if not isinstance(names, list) or not all(map(_is_plain, names)):
         raise MedcapError(f"{folder / MARKER} is of another version, or damaged: delete {folder}")
     for path in (folder / name for name in names):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise MedcapError(f"{path} cannot be removed ({error.strerror}): delete {folder}") from error
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and name.isprintable() and Path(name).name == name and name[:1] not in ("", ".")
 
 
 def _draw_study(folder: Path, findings: list[Finding], images: list[tuple[str, str]], patient: int, size: int) -> int:

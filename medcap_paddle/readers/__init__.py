@@ -24,7 +24,7 @@ def find(data_dir: str | Path, work_dir: str | Path, unzipped: str = "unzipped")
     data_dir, work_dir = Path(data_dir), Path(work_dir)
     wanted = f"give a folder with {', or '.join(reader.LOOKS_FOR for reader in READERS.values())}, or a .zip of one"
     if not data_dir.exists():
-        raise MedcapError(f"data_dir {data_dir} not found: {wanted}")
+        raise MedcapError(f"{data_dir} not found: {wanted}")
     archive = str(data_dir)
     if data_dir.is_dir():
         files = Files(data_dir, skip=work_dir)

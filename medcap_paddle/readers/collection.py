@@ -1,17 +1,19 @@
 """The seam between a collection on disk and the tables: `Files` finds, a `Reader` reads.
 
-A reader is a module or an object in `readers.READERS`. It gives the studies as they are found; `reports` decides which
-of them are usable, splits them and writes the tables, for all readers alike.
+A reader is a module or an object in `readers.READERS`. It gives the studies as they are found. Which of them are usable
+(`select`), the splits and the tables are the same for all readers.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
+
+from ..text import clean
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -102,3 +104,37 @@ class Reader(Protocol):
 
     def sources(self, files: Files) -> list[str]:
         """Paths of the collection's files other than images: a change in one is noticed, a copy needs them all."""
+
+
+def select(
+    records: Iterable[Study | LeftOut], split_of: dict[str, str], cleaning: str
+) -> tuple[dict[str, tuple[Study, str]], list[tuple[str, str, str]]]:
+    """The usable studies, id -> (study, its cleaned report), and the rows of left_out.csv: study id, file, reason.
+
+    `split_of` are the studies of an annotation.json: where there is one, the others are left out.
+    """
+    studies: dict[str, tuple[Study, str]] = {}
+    left_out: list[tuple[str, str, str]] = []
+    seen: set[str] = set()
+    for study in records:
+        if isinstance(study, LeftOut):
+            left_out.append((study.study_id, study.file, study.reason))
+            continue
+        report = clean(study.findings, cleaning)
+        missing = [image.image_id for image in study.images if not image.path]
+        checks = {
+            "duplicate study id": study.study_id in seen,
+            "no findings": not study.findings,
+            "empty after cleaning": not report,
+            "no image listed": not study.images,
+            "no image file": len(missing) == len(study.images),
+            "not in annotation.json": split_of and study.study_id not in split_of,
+        }
+        seen.add(study.study_id)
+        if reason := next((reason for reason, holds in checks.items() if holds), ""):
+            left_out.append((study.study_id, study.file, reason))
+        else:
+            studies[study.study_id] = study, report
+            left_out += [(study.study_id, image_id, "image file missing, study kept") for image_id in missing]
+    left_out += [(name, "annotation.json", "not in the collection") for name in split_of if name not in seen]
+    return studies, left_out

@@ -92,22 +92,24 @@ def read(path: str, file: str) -> Study | LeftOut:
         if root.tag != "eCitation":
             raise _Refused("not an Open-i report")
         uid = root.find("uId")
-        study = Study(study_id=uid.get("id", "").strip() if uid is not None else "", file=file)
-        if not study.study_id:
+        study_id = uid.get("id", "").strip() if uid is not None else ""
+        if not study_id:
             raise _Refused("no study id")
     except _Refused as reason:
         return LeftOut("", file, str(reason))
+    sections = {"findings": "", "indication": "", "comparison": "", "impression": ""}
     for element in _below(root, "MedlineCitation", "Article", "Abstract", "AbstractText"):
-        section = element.get("Label", "").strip().lower()
-        if section in ("findings", "indication", "comparison", "impression"):
+        label = element.get("Label", "").strip().lower()
+        if label in sections:
             text = "".join(element.itertext()) if len(element) else element.text or ""
-            setattr(study, section, f"{getattr(study, section)} {text.strip()}".strip())
-    study.mesh = joined(term.text or "" for term in _below(root, "MeSH", "major"))
-    for image in root.findall("parentImage"):
-        image_id = image.get("id", "").strip()
-        figure_id = image.findtext("figureId", "").strip()
-        study.images.append(Image(image_id, figure_id, "", f"NLMCXR_png/{image_id}.png"))
-    return study
+            sections[label] = f"{sections[label]} {text.strip()}".strip()
+    images = []
+    for element in root.findall("parentImage"):
+        image_id = element.get("id", "").strip()
+        figure_id = element.findtext("figureId", "").strip()
+        images.append(Image(image_id, figure_id, "", f"NLMCXR_png/{image_id}.png"))
+    mesh = joined(term.text or "" for term in _below(root, "MeSH", "major"))
+    return Study(study_id, file, **sections, mesh=mesh, images=images)
 
 
 def _content(path: str) -> bytes:

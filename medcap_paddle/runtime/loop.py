@@ -139,7 +139,7 @@ def optimizer_of(
     rising = round(settings.warmup * steps)
     rate = SCHEDULES[settings.schedule](settings.learning_rate, steps - rising)
     if rising:
-        rate = lr.LinearWarmup(rate, rising, settings.learning_rate / rising, settings.learning_rate)
+        rate = lr.LinearWarmup(rate, rising, settings.learning_rate / (rising + 1), settings.learning_rate)
     options = {"parameters": module.parameters(), "grad_clip": nn.ClipGradByGlobalNorm(settings.clip)}
     if settings.weight_decay:
         return paddle.optimizer.AdamW(rate, weight_decay=settings.weight_decay, **options), rate

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-from paddle.io import DataLoader, Dataset
+from paddle.io import Dataset
 from PIL import Image
 
 from .. import image
@@ -22,6 +22,7 @@ from ..config import TrainingSettings
 from ..image import Preprocessing
 from ..runtime import distributed, loop
 from ..runtime.files import MedcapError, digest, write_tensors
+from ..runtime.workers import map_ordered
 from .networks import SURE, Small
 from .probe import by_study, probe
 from .weights import fill, read
@@ -67,11 +68,19 @@ class Images(Dataset):
             pixels = augment(pixels, np.random.default_rng([*self.seed, k]))
         return image.transform(pixels, self.preprocessing), target
 
-    def batches(self, batch_size: int) -> DataLoader:
-        """[B, 3, S, S] and [B, L], prepared ahead in a thread; with a `seed` shuffled, and only whole batches."""
+    def batches(self, batch_size: int) -> Iterator[list[paddle.Tensor]]:
+        """[B, 3, S, S] and [B, L], prepared ahead in a thread; with a `seed` shuffled, and only whole batches.
+
+        Not by paddle.io.DataLoader: when an item raises an error in its thread, it waits for ever.
+        """
         order = np.random.default_rng(self.seed).permutation(len(self)) if self.seed else np.arange(len(self))
         end = len(self) - len(self) % batch_size if self.seed else len(self)
-        return DataLoader(self, batch_sampler=[order[k : k + batch_size] for k in range(0, end, batch_size)])
+        jobs = ((order[k : k + batch_size],) for k in range(0, end, batch_size))
+        for columns in map_ordered(self._columns, jobs, ahead=2, workers=1):
+            yield [paddle.to_tensor(np.stack(column)) for column in columns]
+
+    def _columns(self, rows: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        return list(zip(*(self[k] for k in rows), strict=True))
 
 
 class Labelling(loop.Task):
