@@ -160,15 +160,15 @@ def pictures(scratch: Path) -> None:
 
 def collection(scratch: Path, data: str | None) -> None:
     """The reports to read: those of `data`, or 2,400 of phantoms."""
-    from medcap_paddle import phantom
+    from medcap_paddle.phantom import collection
 
     folder = scratch / "reports"
     if data:
         folder.symlink_to(Path(data).resolve())
         return
     (folder / "ecgen-radiology").mkdir(parents=True)
-    for study in phantom.plan(2400, seed=0):
-        phantom.write_xml(study, folder / "ecgen-radiology" / f"{study.number}.xml")
+    for study in collection.plan(2400, seed=0):
+        collection.write_xml(study, folder / "ecgen-radiology" / f"{study.number}.xml")
 
 
 def features(bench: Bench) -> None:

@@ -21,6 +21,8 @@ from torch import nn
 
 import work
 
+PREPROCESSING = image.Preprocessing(work.SIZE)
+
 
 def fastest(variants: dict):
     """The quickest of some functions, each warmed up twice; one that this machine cannot run is passed over."""
@@ -83,7 +85,7 @@ def extraction(scratch: Path):
     example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=torch.bfloat16).to(memory_format=torch.channels_last)
 
     def decode(path):
-        return torch.from_numpy(image.transform(image.read(path), work.SIZE))
+        return torch.from_numpy(image.transform(image.read(path), PREPROCESSING))
 
     def variant(run):
         @torch.inference_mode()

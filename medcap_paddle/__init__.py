@@ -12,14 +12,23 @@ from .runtime import cpu
 __version__ = "0.2.0"
 
 ROOMS = (
-    *("runtime.cpu", "runtime.files", "runtime.cache", "runtime.workers", "runtime.distributed", "runtime.loop"),
+    *("runtime.cpu", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache", "runtime.workers"),
+    *("runtime.distributed", "models.decoder", "models.lstm", "models", "config", "runtime.loop"),
     *("clinical.findings", "clinical.phrasing", "clinical.labels"),
-    *("text", "splits", "readers.archive", "readers.collection", "readers.openi", "readers.kaggle", "readers"),
-    *("models.decoder", "models.lstm", "models", "config", "reports"),
-    *("image", "vision.weights", "vision.networks", "feature_file", "vocab", "dataset"),
-    *("vision.pretrain", "encoder", "vision.predictor", "vision.probe", "features"),
-    *("loss", "runs", "train", "beam_search", "metrics.ngrams", "metrics.meteor", "metrics.bootstrap", "metrics"),
-    *("generate", "reward", "baselines", "evaluate", "show", "notebook"),
+    *(
+        "text",
+        "splits",
+        "readers.archive",
+        "readers.collection",
+        "readers.openi",
+        "readers.kaggle",
+        "readers",
+        "reports",
+    ),
+    *("image", "vision.weights", "vision.networks", "vision.probe", "vision.pretrain", "vision.job", "encoder"),
+    *("vision.predictor", "feature_file", "features", "vocab", "dataset", "loss", "runs", "train", "beam_search"),
+    *("metrics.ngrams", "metrics.meteor", "metrics.bootstrap", "metrics.diversity", "metrics.pairs", "metrics"),
+    *("metrics.table", "generate", "reward", "baselines", "evaluate", "show", "notebook"),
     *("phantom.body", "phantom.film", "phantom.frontal", "phantom.lateral", "phantom.signs", "phantom.lesions"),
     *("phantom.devices", "phantom.draw", "phantom.collection", "phantom.pretrain", "phantom", "phantom.__main__"),
 )

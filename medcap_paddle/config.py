@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .runtime.files import MedcapError, read_json, write_json
+from .runtime.settings import only, typed
 
 if TYPE_CHECKING:
     from .models.decoder import DecoderSettings
@@ -114,11 +115,11 @@ class Config:
         groups = {item.name: item.default_factory for item in fields(cls)}
         if not isinstance(values, dict) or not all(isinstance(group, dict) for group in values.values()):
             raise MedcapError(f"{where} holds no settings in groups ({', '.join(groups)}): {FIX}")
-        _only(values, groups, where)
+        only(values, groups, where)
         values = {name: dict(values.get(name, {})) for name in groups}
         if values["decoder"]:
             groups["decoder"] = settings_of(values["decoder"].pop("name", None), where)
-        return cls(**{name: _group(groups[name], values[name], f"{where}: {name}") for name in groups})
+        return cls(**{name: typed(groups[name], values[name], f"{where}: {name}", FIX) for name in groups})
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -127,25 +128,6 @@ class Config:
 
     def save(self, path: str | Path) -> None:
         write_json(path, self.to_dict())
-
-
-def _only(values: dict, known: dict, where: str | Path) -> None:
-    if unknown := sorted(set(values) - set(known)):
-        raise MedcapError(
-            f"{where} has unknown settings {', '.join(unknown)}: remove them or use the version that wrote it"
-        )
-
-
-def _group(kind: type, values: dict[str, Any], where: str):
-    """The dataclass `kind` of `values`, whose types are those of its defaults."""
-    defaults = asdict(kind())
-    _only(values, defaults, where)
-    for name, value in values.items():
-        expected = type(defaults[name])
-        if type(value) is not expected and not (expected is float and type(value) is int):
-            found = type(value).__name__
-            raise MedcapError(f"{where}: expected {name} as {expected.__name__}, got {found} ({value!r}): {FIX}")
-    return kind(**values)
 
 
 PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets").glob("*.json"))}

@@ -106,22 +106,24 @@ def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dic
     import h5py
 
     ids, unreadable, text = [], [], h5py.string_dtype()
-    size = {name: 4 * int(np.prod(shape)) for name, shape in arrays.items()}  # bytes of a row
     with atomic(path) as temporary:
-        reserve(temporary, (rows + 256) * (256 + sum(size.values())) + (1 << 20))
+        reserve(temporary, (rows + 256) * (256 + sum(4 * int(np.prod(shape)) for shape in arrays.values())) + (1 << 20))
         with h5py.File(temporary, "w") as file:
             for name, shape in arrays.items():
-                chunk = max(1, min(256, (1 << 20) // size[name]))  # rows; 1 MiB at most
-                file.create_dataset(name, (0, *shape), "float32", maxshape=(None, *shape), chunks=(chunk, *shape))
+                file.create_dataset(name, (0, *shape), "float32", maxshape=(None, *shape))
             for part in parts:
-                for name in arrays:
-                    _append(file[name], part[name], f"{name} of the encoder {attributes['encoder']}")
                 attributes = {**{name: part[name].item() for name in MEASURED if name in part}, **attributes}
                 ids += part["image_id"].tolist()
                 unreadable += part["unreadable"].tolist()
+                for name in arrays:
+                    if not np.isfinite(part[name]).all():
+                        told = f"the encoder {attributes['encoder']} gives numbers in {name} that are not finite"
+                        raise MedcapError(f"{told}: check its weights")
+                    file[name].resize(len(ids), axis=0)
+                    file[name][len(ids) - len(part[name]) :] = part[name]
             if not ids:
                 raise MedcapError(f"none of {len(unreadable)} images could be read: run 01_reports.ipynb again")
-            file.create_dataset("image_id", data=np.array(ids, object), dtype=text)
+            file.create_dataset("image_id", data=ids, dtype=text)
             file.create_dataset("unreadable", data=np.array(unreadable, object).reshape(-1, 3), dtype=text)
             file.attrs.update({n: json.dumps(v) if isinstance(v, dict) else v for n, v in attributes.items()})
         content = _content(temporary)
@@ -134,11 +136,3 @@ def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dic
 def _content(path: Path) -> str:
     with path.open("rb") as file:
         return digest(file)
-
-
-def _append(dataset, rows: np.ndarray, what: str) -> None:
-    if not np.isfinite(rows).all():
-        raise MedcapError(f"{what} has numbers that are not finite: check the encoder's weights")
-    dataset.resize(len(dataset) + len(rows), axis=0)
-    if len(rows):
-        dataset[-len(rows) :] = rows

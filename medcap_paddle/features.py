@@ -28,7 +28,6 @@ from .runtime import cache, cpu, distributed
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_table
 from .runtime.workers import map_ordered
 from .vision import predictor
-from .vision.predictor import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +75,7 @@ class Extraction:
         return chain.from_iterable(map_ordered(image.prepared, jobs, ahead=cpu.cores() + 4))
 
 
-def _batch(encoder: Encoder, run: Run, images: list[tuple], measured: bool) -> Part:
+def _batch(encoder: Encoder, run: predictor.Run, images: list[tuple], measured: bool) -> Part:
     """The arrays of the images (id, path, pixels or why it cannot be read), [n, ...] each; image_id [n]; unreadable
     [m, 3]; and, where it is `measured`, the largest relative difference of an array from that in float32.
     """

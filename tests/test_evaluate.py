@@ -89,6 +89,7 @@ def test_an_empty_prediction_scores_nothing_but_counts():
         ("study_id,reference\nS1,a\n", "no column prediction"),
         ("study_id,reference,prediction\n", "no predictions"),
         ("study_id,reference,prediction\nS1,a,b\nS1,a,b\n", "S1 more than once"),
+        ("study_id,reference,prediction\nS1,a,b\n,a,b\n", "row 3, has no study_id"),
         ("", "not a readable CSV"),
         ("study_id,reference,prediction,nll,words\nS1,a,b,1.5,2\nS2,a,b,nan,2\n", "an unusable `nll` for S2"),
         ("study_id,reference,prediction,nll,words\nS1,a,b,1.5,\n", "an unusable `words` for S1"),
@@ -100,6 +101,11 @@ def test_unusable_predictions_are_refused(content, message, tmp_path):
     path.write_text(content)
     with pytest.raises(MedcapError, match=message):
         evaluate.read_predictions(path)
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(MedcapError, match="'r2d2': use one of r2gen, full, original"):
+        evaluate.evaluate({"r": table(["a ."], ["a ."])}, "r2d2")
 
 
 def test_an_empty_reference_is_named():
@@ -244,6 +250,12 @@ def test_the_command_prints_one_table(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert all(path in printed for path in paths) and "CIDEr by stratum" in printed
     assert set(json.loads((tmp_path / "out.json").read_text())) == set(paths)
+    given = pd.DataFrame({"study_id": [f"S{i}" for i in range(5)]} | dict.fromkeys(evaluate.OBSERVATIONS, "0"))
+    given.to_csv(tmp_path / "labels.csv", index=False)
+    evaluate.main([paths[0], "--labels", str(tmp_path / "labels.csv")])
+    printed = capsys.readouterr().out
+    assert "abnormal (5)" in printed and "normal (0)" not in printed
+    assert "Without --train no rare word" in printed and "METEOR needs java" in printed
     with pytest.raises(SystemExit, match="c.csv not found"):
         evaluate.main([str(tmp_path / "c.csv")])
     with pytest.raises(SystemExit, match="is not among the files"):

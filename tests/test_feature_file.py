@@ -129,7 +129,7 @@ def test_the_index_of_older_features_never_stands_beside_new_ones(made, tmp_path
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_features_that_are_not_finite_are_never_written(value, tmp_path):
-    with pytest.raises(MedcapError, match="grid of the encoder made up has numbers that are not finite"):
+    with pytest.raises(MedcapError, match="made up gives numbers in grid that are not finite"):
         feature_file.write(tmp_path / "f.h5", [part(["a"], grid=np.array([[value]]))], FACTS, {"grid": (1,)})
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,6 @@
 """Laws of the encoder's training: it learns sides, resumes with identical weights, and says how well it reads."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -376,28 +375,24 @@ if __name__ == "__main__":
 """
 
 
-def test_two_processes_that_are_killed_resume_to_an_identical_encoder(tmp_path):
-    """The processes that it has started end with it."""
-    script, encoders = tmp_path / "script.py", []
+@pytest.fixture
+def launch(tmp_path):
+    """The command with two processes; `until` tells when to kill it."""
+    script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     env = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
-    for name in ("whole", "killed"):
-        out = tmp_path / name / "mine.safetensors"
-        command = [sys.executable, script, "--images", "48", "--size", "96", "--epochs", "4", "--out", out]
-        checkpoint = out.with_name("mine.safetensors.training") / "checkpoint.safetensors"
-        if name == "killed":
-            child = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-            wait_for(checkpoint.exists)
+
+    def launch(out, images, until=None):
+        options = {"--images": images, "--size": 96, "--epochs": 3, "--out": out}
+        command = [sys.executable, script, *(str(word) for option in options.items() for word in option)]
+        child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if until:
+            wait_for(until)
             os.kill(child.pid, signal.SIGKILL)
-            child.wait()
-            assert not out.exists()
-            wait_for(lambda: free(checkpoint.with_name("weights.safetensors")))
-        told = subprocess.run(command, env=env, capture_output=True, text=True)
-        assert told.returncode == 0, told.stderr
-        encoders.append(out.read_bytes())
-        assert not checkpoint.parent.exists()
-    assert encoders[0] == encoders[1]
-    assert weight_files.read(out)[1]["images"] == 48
+        told = child.communicate(timeout=300)[0]
+        return child.returncode, told
+
+    return launch
 
 
 def wait_for(condition, seconds=120):
@@ -407,20 +402,20 @@ def wait_for(condition, seconds=120):
         time.sleep(0.05)
 
 
-def free(path):
-    try:
-        with lock(path):
-            return True
-    except MedcapError:
-        return False
+def test_two_processes_that_are_killed_resume_to_an_identical_encoder(launch, tmp_path):
+    """The processes that it has started end with it: `communicate` waits for them."""
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "mine.safetensors"
+    folder = tmp_path / "mine.safetensors.training"
+    launch(out, 24, until=(folder / "checkpoint.safetensors").exists)
+    assert not out.exists() and folder.exists()
+    code, told = launch(out, 24)
+    assert code == 0 and "begins anew" not in told and not folder.exists(), told
+    code, told = launch(whole, 24)
+    assert code == 0 and whole.read_bytes() == out.read_bytes(), told
+    assert weight_files.read(out)[1]["images"] == 24
 
 
-def test_the_reason_of_a_process_that_ends_reaches_the_user(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    env = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, script, "--images", "8", "--size", "96", "--out", tmp_path / "mine.safetensors"]
-    told = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert told.returncode == 1 and "4 images for a process are fewer than a batch of 12: give more" in told.stderr
-    assert "Traceback" not in told.stderr and "training was ended" in told.stderr
-    shutil.rmtree(tmp_path)
+def test_the_reason_of_a_process_that_ends_reaches_the_user(launch, tmp_path):
+    code, told = launch(tmp_path / "mine.safetensors", 8)
+    assert code == 1 and "4 images for a process are fewer than a batch of 12: give more" in told
+    assert "Traceback" not in told and "training was ended" in told

@@ -112,7 +112,7 @@ def mirror(side: str, points) -> np.ndarray:
     return np.asarray(points, np.float64) * [SIGN[side], 1.0] + [0.5, 0.0]
 
 
-# --- changes by findings -----------------------------------------------------------------------------------------------
+# --- changes by findings ----------------------------------------------------------------------------------------------
 
 
 def add(base: float, per_grade: float = 0.0):

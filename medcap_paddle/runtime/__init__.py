@@ -1,1 +1,1 @@
-"""What every stage runs on: files, finished work, processes, ranks, the training loop. Nothing here knows of reports."""
+"""What every stage runs on: files, finished work, processes, ranks, the training loop."""

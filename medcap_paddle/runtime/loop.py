@@ -93,7 +93,7 @@ def fit(
 
     folder = Path(folder)
     weights, checkpoint = folder / WEIGHTS, folder / "checkpoint.safetensors"
-    rank, count = distributed.world()
+    rank, _ = distributed.world()
     optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps)
     inputs = digest(asdict(settings), *task.inputs(), *tensors(module).values())
     with ExitStack() as stack:
@@ -105,8 +105,7 @@ def fit(
         history = restore(checkpoint, inputs, module, optimizer)
         distributed.barrier()  # before the first rank may remove the checkpoint
         record = stack.enter_context(_recorder(folder, fresh=not history)) if not rank else None
-        network = paddle.DataParallel(module) if count > 1 else module
-        learn, done = _learner(network, task, optimizer), len(history) * task.steps
+        learn, done = _learner(module, task, optimizer), len(history) * task.steps
         rate.step(done)
         bar = tqdm(total=settings.epochs * task.steps, desc="train", unit="batch", initial=done, disable=rank > 0)
         with bar:
@@ -151,12 +150,14 @@ def best_epoch(history: list[dict[str, float]], best: str) -> int:
     return 1 + min(range(len(history)), key=lambda k: history[k][best]) if best and history else len(history)
 
 
-def _learner(network: nn.Layer, task: Task, optimizer) -> Callable[..., paddle.Tensor]:
+def _learner(module: nn.Layer, task: Task, optimizer) -> Callable[..., paddle.Tensor]:
     """A function of `Rows` that makes one step and returns the numbers of the batch.
 
     The batch is computed in parts where the memory does not hold it. `paddle.DataParallel` waits for one backward pass
     of every rank, so there it is computed whole.
     """
+    several = distributed.world()[1] > 1
+    network = paddle.DataParallel(module) if several else module
 
     def gradients(part: slice, batch: Any, share: float) -> paddle.Tensor:
         loss, numbers = task.loss(network, batch, part, share)
@@ -166,8 +167,7 @@ def _learner(network: nn.Layer, task: Task, optimizer) -> Callable[..., paddle.T
     halving = cache.halve_batch_on_oom(gradients, undo=optimizer.clear_grad)
 
     def learn(rows: int, batch: Any, share: float) -> paddle.Tensor:
-        alone = distributed.world()[1] == 1
-        numbers = sum(halving(rows, batch, share)) if alone else gradients(slice(0, rows), batch, share)
+        numbers = gradients(slice(0, rows), batch, share) if several else sum(halving(rows, batch, share))
         optimizer.step()
         optimizer.clear_grad()
         return numbers
