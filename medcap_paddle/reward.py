@@ -96,8 +96,9 @@ class SelfCritical(training.TeacherForcing):
 
     def judge(self, references: list[str], predictions: list[str]) -> np.ndarray:
         """The reward of each prediction [n]."""
-        smooth = ngrams.bleu(ngrams.bleu_counts(references, predictions) + SMOOTH)[:, 3]
-        return ngrams.cider(references, predictions, self.frequency) + BLEU_WEIGHT * smooth
+        counts = ngrams.NGramCounts.of(references, predictions)
+        smooth = ngrams.bleu(counts.bleu() + SMOOTH)[:, 3]
+        return counts.cider(counts.weights(self.frequency)) + BLEU_WEIGHT * smooth
 
     def weigh(self, nll: paddle.Tensor, batch: RewardBatch, part: slice) -> paddle.Tensor:
         return nll * batch.advantage[part].unsqueeze(1).expand_as(nll)
