@@ -28,7 +28,17 @@ ROOMS = (
     *("image", "vision.weights", "vision.networks", "vision.probe", "vision.pretrain", "vision.job", "encoder"),
     *("vision.predictor", "feature_file", "features", "vocab", "dataset", "loss", "runs", "train", "beam_search"),
     *("metrics.ngrams", "metrics.meteor", "metrics.bootstrap", "metrics.diversity", "metrics.pairs", "metrics"),
-    *("metrics.table", "generate", "reward", "baselines", "evaluate", "show", "notebook"),
+    *(
+        "metrics.table",
+        "metrics.comparison",
+        "metrics.constant",
+        "generate",
+        "reward",
+        "baselines",
+        "evaluate",
+        "show",
+        "notebook",
+    ),
     *("phantom.body", "phantom.film", "phantom.frontal", "phantom.lateral", "phantom.signs", "phantom.lesions"),
     *("phantom.devices", "phantom.draw", "phantom.collection", "phantom.pretrain", "phantom", "phantom.__main__"),
 )

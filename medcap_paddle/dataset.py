@@ -8,7 +8,7 @@ Reads work/reports.csv, work/images.csv, work/features.h5. A batch is named arra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 
 from . import feature_file
 from .runtime.files import MedcapError, read_table
+from .runtime.workers import map_ordered
 from .vocab import encode
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ class Studies:
         inputs, tokens = zip(*studies, strict=True)
         return [{name: pad_views([one[name] for one in inputs]) for name in inputs[0]}, pad_tokens(tokens, self.pad)]
 
-    def batches(self, sampler: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """The batches of a `LengthSampler`, as Paddle tensors: collated in a thread while the network computes."""
-        from paddle.io import DataLoader
+    def batches(self, sampler: Iterable[Sequence[int]]) -> Iterator[Batch]:
+        """The batches of a `LengthSampler`, as Paddle tensors: collated in a thread while the network computes.
 
-        for inputs, tokens in DataLoader(self, batch_sampler=sampler, collate_fn=self.collate):
-            yield Batch(inputs, tokens)
+        `paddle.io.DataLoader` gives the same batches at the same speed, but waits for ever when one raises.
+        """
+        import paddle
+
+        for inputs, tokens in map_ordered(self.batch, ((rows,) for rows in sampler), ahead=2, workers=1):
+            yield Batch({name: paddle.to_tensor(array) for name, array in inputs.items()}, paddle.to_tensor(tokens))
 
 
 class LengthSampler:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import config as presets
 from .config import Config
 from .runtime import cpu
-from .runtime.files import read_json
+from .runtime.files import read_json, read_table
 from .runtime.quiet import hide_harmless
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ROOT = Path(__file__).resolve().parents[1]  # the repository
+MAKER = "run 01_reports.ipynb"
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,10 @@ class Session:
     def runs(self) -> Path:
         return self.run_dir.parent
 
+    def table(self, name: str, columns: list[str]) -> pd.DataFrame:
+        """A table of 01, every cell a string; MedcapError when the file or one of `columns` is missing."""
+        return read_table(self.work / name, columns, MAKER)
+
 
 def start(work_dir: str | Path = "", run: str = presets.RUN, preset: str = "", quick: bool = False) -> Session:
     """Prepare a notebook: hide harmless warnings and choose the settings (see `config.choose`).
@@ -33,10 +42,11 @@ def start(work_dir: str | Path = "", run: str = presets.RUN, preset: str = "", q
     """
     work = Path(work_dir).resolve() if work_dir else ROOT / "work"
     collection = work / "collection.json"
-    reports = read_json(collection, "run 01_reports.ipynb")["reports"] if collection.exists() else "real"
+    reports = read_json(collection, MAKER)["reports"] if collection.exists() else "real"
     with hide_harmless():
         import paddle
 
+        paddle.disable_signal_handler()  # else a kernel that is shut down reports a fatal error
         config = presets.choose(preset, quick, reports)
     print(f"{work}, run {run}; Paddle {paddle.__version__} on {paddle.device.get_device()}, {cpu.cores()} cores")
     return Session(work, work / "runs" / run, config)

@@ -24,6 +24,26 @@ def test_every_study_once(studies, seed):
     assert sorted(seen) == sorted(tuple(ids) for ids in train.tokens)
 
 
+def test_paddles_loader_gives_the_same_batches(studies):
+    """`Studies` and `LengthSampler` keep the protocols of `paddle.io`."""
+    from paddle.io import DataLoader
+
+    train, _, _ = studies
+    sampler = LengthSampler(train, 8, np.random.default_rng(3))
+    loader = DataLoader(train, batch_sampler=sampler, collate_fn=train.collate)
+    for (inputs, tokens), (others, words) in zip(train.batches(sampler), loader, strict=True):
+        assert (inputs["pooled"] == others["pooled"]).all() and (tokens == words).all()
+
+
+def test_a_batch_that_cannot_be_made_stops_the_epoch(studies, monkeypatch):
+    def full(self, rows):
+        raise MemoryError
+
+    monkeypatch.setattr(type(studies[0]), "batch", full)
+    with pytest.raises(MedcapError, match="free some memory"):
+        list(studies[0].batches(LengthSampler(studies[0], 8)))
+
+
 def test_batches_hold_what_the_studies_hold(studies):
     train, _, _ = studies
     inputs, tokens = train.batch(np.arange(5))

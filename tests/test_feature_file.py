@@ -156,3 +156,14 @@ def test_what_was_measured_on_the_first_batch_is_kept(tmp_path):
     parts = [part([k], pooled=np.ones((1, 4), "float32"), difference=np.array(d)) for k, d in (("a", 0.25), ("b", 0.0))]
     feature_file.write(tmp_path / "features.h5", parts, FACTS, {"pooled": (4,)})
     assert feature_file.index(tmp_path / "features.h5").attributes["difference"] == 0.25
+
+
+def test_a_preprocessing_may_differ_by_rounding(made):
+    path, _ = made
+    for response, refused in (([1.0005], False), ([1.01], True)):
+        expect = {**FACTS, "preprocessing": {"size": 8, "response": response}}
+        if refused:
+            with pytest.raises(MedcapError, match="features.h5 has another preprocessing .*02_features"):
+                feature_file.read(path, ["pooled"], expect)
+        else:
+            feature_file.read(path, ["pooled"], expect)

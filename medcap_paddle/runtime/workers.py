@@ -38,7 +38,7 @@ def map_ordered(
     workers, jobs = min(workers or cores(), ahead), iter(jobs)
     first = list(islice(jobs, FEW))
     if workers > 1 and len(first) == FEW:
-        pool = get_reusable_executor(workers, timeout=IDLE, initializer=_end_with_parent, initargs=(os.getpid(),))
+        pool = get_reusable_executor(workers, timeout=IDLE, initializer=end_with_parent, initargs=(os.getpid(),))
     else:
         pool = ThreadPoolExecutor(workers)
     begun = (pool.submit(function, *job) for job in chain(first, jobs))
@@ -67,7 +67,7 @@ def _named_losses() -> Iterator[None]:
         raise MedcapError(f"a helper process was ended ({error!r}): free some memory and run this again") from error
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process when the one that started it is gone: killed, that one cannot say so."""
 
     def watch() -> None:

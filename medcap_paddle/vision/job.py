@@ -167,7 +167,7 @@ def spawn(job: Job, processes: int) -> None:
 
 
 def _run_beside(job: Job, parent: int) -> None:
-    workers._end_with_parent(parent)
+    workers.end_with_parent(parent)
     paddle.disable_signal_handler()  # ended because another process has failed, it prints no stack of its own
     try:
         run(job)
