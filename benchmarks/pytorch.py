@@ -121,13 +121,13 @@ class Captioner(nn.Module):
         self.lstm = nn.LSTM(work.H, work.H, batch_first=True)
         self.gate, self.context = nn.Linear(work.H, work.H), nn.Linear(work.H, work.H)
         self.output = nn.Linear(work.H, vocab)
-        self.forget = nn.Dropout(0.1)
+        self.feature_dropout = nn.Dropout(0.1)
 
     def drop(self, x):
         return x * F.dropout(torch.ones_like(x[:, :1]), 0.3) if self.training else x
 
     def see(self, features):
-        return self.image(self.forget(features)).amax(1, keepdim=True)
+        return self.image(self.feature_dropout(features)).amax(1, keepdim=True)
 
     def write(self, memory, image):
         return self.output(self.drop(memory + self.context(torch.sigmoid(self.gate(memory)) * image)))

@@ -117,8 +117,8 @@ def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dic
                 unreadable += part["unreadable"].tolist()
                 for name in arrays:
                     if not np.isfinite(part[name]).all():
-                        told = f"the encoder {attributes['encoder']} gives numbers in {name} that are not finite"
-                        raise MedcapError(f"{told}: check its weights")
+                        what = f"the encoder {attributes['encoder']} gives numbers in {name} that are not finite"
+                        raise MedcapError(f"{what}: check its weights")
                     file[name].resize(len(ids), axis=0)
                     file[name][len(ids) - len(part[name]) :] = part[name]
             if not ids:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from paddlenlp.data import Vocab
 
 COLUMNS = ["study_id", "reference", "prediction", "score", "nll", "words"]
-REMEDY = "run 05_generate.ipynb"
+FIX = "run 05_generate.ipynb"
 
 
 def search(
@@ -69,7 +69,7 @@ def predict(
     own = [*arrays, studies.tokens, *studies.table.study_id, *studies.table.report]
     inputs = digest(settings, batch_size, vocab.to_json(), *tensors(model).values(), *own)
     if out and cache.is_current(out, inputs):
-        return read_table(out, COLUMNS, REMEDY).astype({"score": float, "nll": float, "words": int})
+        return read_table(out, COLUMNS, FIX).astype({"score": float, "nll": float, "words": int})
 
     in_parts = cache.halve_batch_on_oom(lambda part, rows: _batch(model, vocab, studies, rows[part], config))
 

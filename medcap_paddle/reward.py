@@ -48,7 +48,7 @@ SMOOTH = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 0])
 class RewardBatch(NamedTuple):
     inputs: dict[str, paddle.Tensor]
     tokens: paddle.Tensor
-    advantage: paddle.Tensor  # [B]: how strongly each report is learnt, or unlearnt
+    advantage: paddle.Tensor  # [B]: how much likelier, or less likely, each report becomes
 
 
 class SelfCritical(training.TeacherForcing):

@@ -32,7 +32,7 @@ from .runtime.loop import WEIGHTS, load_weights, set_aside
 if TYPE_CHECKING:
     from paddlenlp.data import Vocab
 
-REMEDY = "run 04_train.ipynb"
+FIX = "run 04_train.ipynb"
 
 
 @dataclass
@@ -53,7 +53,7 @@ def save(run_dir: str | Path, config: Config, vocab: Vocab, shapes: Mapping[str,
     facts |= {"config": config.to_dict(), "made_by": made_by()}
     with lock(weights):
         with suppress(MedcapError):  # the first time there is nothing to compare with
-            if _settled(read_sealed(run_dir / "model.json", REMEDY)) != _settled(facts):
+            if _settled(read_sealed(run_dir / "model.json", FIX)) != _settled(facts):
                 set_aside(weights)
         config.save(run_dir / "config.json")
         vocabulary.save(vocab, run_dir / "vocab.json")
@@ -63,20 +63,20 @@ def save(run_dir: str | Path, config: Config, vocab: Vocab, shapes: Mapping[str,
 def load(run_dir: str | Path) -> Run:
     """Open a run; MedcapError when a file is missing, damaged, or not what the weights were trained with."""
     run_dir = Path(run_dir)
-    facts = read_sealed(run_dir / "model.json", REMEDY)
+    facts = read_sealed(run_dir / "model.json", FIX)
     if "shapes" not in facts:
         raise MedcapError(
-            f"{run_dir} was written by an older version: {REMEDY} again, or use the version that wrote it"
+            f"{run_dir} was written by an older version: {FIX} again, or use the version that wrote it"
         )
     config = Config.load(run_dir / "config.json")
     vocab = vocabulary.load(run_dir / "vocab.json")
     if _settled({**facts, "config": config.to_dict()}) != _settled(facts):
-        raise MedcapError(f"{run_dir / 'config.json'} is not what the run was trained with: {REMEDY}")
+        raise MedcapError(f"{run_dir / 'config.json'} is not what the run was trained with: {FIX}")
     if digest(vocabulary.tokens(vocab)) != facts.get("vocab"):
-        raise MedcapError(f"{run_dir / 'vocab.json'} is not what the run was trained with: {REMEDY}")
+        raise MedcapError(f"{run_dir / 'vocab.json'} is not what the run was trained with: {FIX}")
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     model = models.build(config.decoder, shapes, facts["vocab_size"], config.training.seed)
-    load_weights(model, run_dir / WEIGHTS, REMEDY)
+    load_weights(model, run_dir / WEIGHTS, FIX)
     model.eval()
     return Run(model, config, vocab, facts["features"])
 
@@ -109,7 +109,7 @@ def other_seeds(run_dir: str | Path) -> list[str]:
     run_dir = Path(run_dir)
 
     def facts(path: Path) -> tuple[dict, dict]:
-        content = read_sealed(path / "model.json", REMEDY)
+        content = read_sealed(path / "model.json", FIX)
         training = {**content["config"]["training"], "seed": None}
         return {**content["config"], "training": training}, content["features"]
 

@@ -179,7 +179,7 @@ def curves(history: pd.DataFrame | None = None) -> Figure:
     figure, [axes] = _axes(7 if len(panels) == 1 else 4.5 * len(panels), 3, 1, len(panels))
     for ax, (label, panel) in zip(axes, panels.items(), strict=True):
         ax.set(xlabel="epoch", ylabel=label, yscale="log" if label == "perplexity" else "linear")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for name in panel:
             split = name.removesuffix("_perplexity")
             ax.plot(history.epoch, history[name], "o-", ms=3, color=COLORS.get(split, GREEN), label=split)
@@ -192,6 +192,7 @@ def curves(history: pd.DataFrame | None = None) -> Figure:
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("{x:g}")
         if panel:
+            ax.set_xlim(0.5, len(history) + 0.5)
             ax.legend(frameon=False)
     return figure
 

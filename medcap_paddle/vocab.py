@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paddlenlp.data import Vocab
 
 SPECIAL = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
-REMEDY = "run 03_vocab.ipynb"
+FIX = "run 03_vocab.ipynb"
 
 
 def build(reports: Iterable[str], min_freq: int = 3) -> Vocab:
@@ -53,14 +53,14 @@ def load(path: str | Path) -> Vocab:
     """Read vocab.json; MedcapError when it is missing or is not a vocabulary of ours."""
     from paddlenlp.data import Vocab
 
-    content = read_sealed(path, REMEDY)
+    content = read_sealed(path, FIX)
     try:
         words, special = content["tokens"], content["special"]
         if len(set(words)) != len(words) or special != SPECIAL or not set(special.values()) <= set(words):
             raise ValueError("tokens repeat, or the special tokens are not ours")
         return Vocab.from_dict({word: i for i, word in enumerate(words)}, **special)
     except (KeyError, TypeError, ValueError) as error:
-        raise MedcapError(f"{path} is not a vocabulary ({error}): {REMEDY}") from error
+        raise MedcapError(f"{path} is not a vocabulary ({error}): {FIX}") from error
 
 
 def encode(vocab: Vocab, report: str, max_length: int = 60) -> list[int]:

@@ -102,8 +102,8 @@ def test_no_network_is_found_out_within_5_seconds(tmp_path, monkeypatch):
     start = time.monotonic()
     with pytest.raises(MedcapError) as error:
         encoder.load("resnet101")
-    for told in (weight_files.URL, weight_files.MD5, str(tmp_path)):
-        assert told in str(error.value)
+    for message in (weight_files.URL, weight_files.MD5, str(tmp_path)):
+        assert message in str(error.value)
     with pytest.warns(UserWarning, match="small encoder"):
         assert encoder.choose(phantom_images=False) == "small"
     assert time.monotonic() - start < 5

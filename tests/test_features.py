@@ -129,8 +129,8 @@ def test_features_made_otherwise_are_refused(made, name, value):
     path, index = made
     with pytest.raises(MedcapError, match="features.h5") as error:
         feature_file.read(path, ["pooled"], expect={**index.attributes, name: value})
-    for told in (repr(value), repr(index.attributes[name]), "02_features"):
-        assert told in str(error.value)
+    for message in (repr(value), repr(index.attributes[name]), "02_features"):
+        assert message in str(error.value)
 
 
 def test_features_of_another_preprocessing_are_refused(made, random):
@@ -199,7 +199,7 @@ def test_the_command_can_be_exact_and_needs_to_know_whose_images_they_are(images
     images.to_csv(tmp_path / "images.csv", index=False)
     command("--encoder", "random", "--exact")
     assert feature_file.index(tmp_path / "features.h5").attributes["precision"] == "float32"
-    for told in ({"reports": "real"}, []):
-        (tmp_path / "collection.json").write_text(json.dumps(told))
+    for content in ({"reports": "real"}, []):
+        (tmp_path / "collection.json").write_text(json.dumps(content))
         with pytest.raises(SystemExit, match="collection.json has no field .*: run 01_reports.ipynb"):
             command()

@@ -159,8 +159,8 @@ def test_a_record_survives_json_and_gives_the_preprocessing_back():
     + [{"padding": 0.5}],
 )
 def test_another_setting_is_named(change):
-    told = difference(replace(SEEN, **change).record(), SEEN.record())
-    assert next(iter(change)) in told and " not " in told
+    message = difference(replace(SEEN, **change).record(), SEEN.record())
+    assert next(iter(change)) in message and " not " in message
 
 
 # What somebody might do to the code of `transform` without touching a setting.

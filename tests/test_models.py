@@ -27,11 +27,11 @@ def batch(seed=0, studies=3, views=2, length=7):
 
 def test_stepping_gives_the_logits_of_teacher_forcing(model):
     inputs, tokens = batch()
-    taught = model(inputs, tokens).numpy()
+    forced = model(inputs, tokens).numpy()
     state = model.init_state(inputs)
     for t in range(tokens.shape[1]):
         logits, state = model.step(tokens[:, t], state)
-        np.testing.assert_allclose(logits.numpy(), taught[:, t], atol=1e-5)
+        np.testing.assert_allclose(logits.numpy(), forced[:, t], atol=1e-5)
 
 
 def test_state_is_batch_first(model):

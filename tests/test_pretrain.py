@@ -329,8 +329,8 @@ def test_too_few_unseen_studies_or_none_give_an_encoder_without_a_figure(few, co
     for path in (out, collection / "encoder.safetensors"):
         facts = weight_files.read(path)[1]
         assert "auc" not in facts and facts["images"] == 24
-    told = capsys.readouterr().out
-    assert "no AUC" in told and "nan" not in told
+    output = capsys.readouterr().out
+    assert "no AUC" in output and "nan" not in output
 
 
 def test_the_command_refuses_what_it_cannot_do(few, tmp_path, monkeypatch, capsys):
@@ -389,8 +389,8 @@ def launch(tmp_path):
         if until:
             wait_for(until)
             os.kill(child.pid, signal.SIGKILL)
-        told = child.communicate(timeout=300)[0]
-        return child.returncode, told
+        output = child.communicate(timeout=300)[0]
+        return child.returncode, output
 
     return launch
 
@@ -408,14 +408,14 @@ def test_two_processes_that_are_killed_resume_to_an_identical_encoder(launch, tm
     folder = tmp_path / "mine.safetensors.training"
     launch(out, 24, until=(folder / "checkpoint.safetensors").exists)
     assert not out.exists() and folder.exists()
-    code, told = launch(out, 24)
-    assert code == 0 and "begins anew" not in told and not folder.exists(), told
-    code, told = launch(whole, 24)
-    assert code == 0 and whole.read_bytes() == out.read_bytes(), told
+    code, output = launch(out, 24)
+    assert code == 0 and "begins anew" not in output and not folder.exists(), output
+    code, output = launch(whole, 24)
+    assert code == 0 and whole.read_bytes() == out.read_bytes(), output
     assert weight_files.read(out)[1]["images"] == 24
 
 
 def test_the_reason_of_a_process_that_ends_reaches_the_user(launch, tmp_path):
-    code, told = launch(tmp_path / "mine.safetensors", 8)
-    assert code == 1 and "4 images for a process are fewer than a batch of 12: give more" in told
-    assert "Traceback" not in told and "training was ended" in told
+    code, output = launch(tmp_path / "mine.safetensors", 8)
+    assert code == 1 and "4 images for a process are fewer than a batch of 12: give more" in output
+    assert "Traceback" not in output and "training was ended" in output

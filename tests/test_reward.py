@@ -103,7 +103,7 @@ def test_the_advantages_of_a_study_add_up_to_nothing(studies):
     assert (inputs[8:].reshape([8, 4, *own.shape[1:]]) == own.unsqueeze(1)).all()
 
 
-def test_where_all_reports_are_equally_good_nothing_is_learnt(studies, monkeypatch):
+def test_where_all_reports_are_equally_good_nothing_is_learned(studies, monkeypatch):
     monkeypatch.setattr(reward, "CE_WEIGHT", 0.0)
     monkeypatch.setattr(reward.SelfCritical, "judge", lambda self, references, predictions: np.ones(len(references)))
     model = built(studies)

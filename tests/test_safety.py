@@ -261,7 +261,7 @@ def test_a_batch_too_large_for_the_memory_is_done_in_parts_with_one_warning(erro
     )
     for rows in (8, 8, 2, 5):
         assert np.concatenate(run(rows, np.arange(rows))).tolist() == list(range(rows))
-    assert tried == [8, 4, *[2] * 4, *[2] * 4, 2, 2, 2, 1] and undone == [1, 2]  # and what was learnt is kept
+    assert tried == [8, 4, *[2] * 4, *[2] * 4, 2, 2, 2, 1] and undone == [1, 2]  # and the smaller size is kept
     assert said() == ["not enough memory for a batch of 8: using smaller ones"]
 
 

@@ -67,7 +67,7 @@ def test_the_best_epoch_is_kept(fitted, studies):
     assert train.perplexity(model, studies[1]) == pytest.approx(best, rel=1e-4)
 
 
-def test_four_reports_are_learnt_by_heart(tmp_path):
+def test_four_reports_are_memorised(tmp_path):
     four, vocab = made_up(4, seed=5)
     config = TINY.change(decoder={"dropout": 0.0}, training={"epochs": 60, "batch_size": 4, "learning_rate": 1e-2})
     model = models.build(config.decoder, SHAPES, len(vocab))

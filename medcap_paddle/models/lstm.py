@@ -76,13 +76,13 @@ class LSTMCaptioner(nn.Layer):
         _, state = self.lstm(image)
         image = image.expand([-1, tokens.shape[1], -1])  # [B, T, E]: broadcasting has a slow gradient
         memory, _ = self.lstm(self.drop(self.embed(tokens, image)), state)
-        return self.write(memory, image)
+        return self.logits(memory, image)
 
     def embed(self, tokens: paddle.Tensor, image: paddle.Tensor) -> paddle.Tensor:
         words = self.words(tokens)  # [..., E]
         return words + image if self.settings.image_every_step else words
 
-    def write(self, memory: paddle.Tensor, image: paddle.Tensor) -> paddle.Tensor:
+    def logits(self, memory: paddle.Tensor, image: paddle.Tensor) -> paddle.Tensor:
         """Memory of the LSTM [..., H] and image [..., E] to logits [..., V]."""
         if self.settings.image_every_step:
             memory = memory + self.context(F.sigmoid(self.gate(memory)) * image)
@@ -99,7 +99,7 @@ class LSTMCaptioner(nn.Layer):
     def step(self, token: paddle.Tensor, state: State) -> tuple[paddle.Tensor, State]:
         *memory, image = state
         outputs, memory = self.lstm(self.embed(token, image).unsqueeze(1), _swap(memory))
-        return self.write(outputs.squeeze(1), image), (*_swap(memory), image)
+        return self.logits(outputs.squeeze(1), image), (*_swap(memory), image)
 
 
 def _swap(memory: State) -> State:

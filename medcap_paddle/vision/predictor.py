@@ -12,6 +12,7 @@ import paddle
 
 from ..encoder import Encoder
 from ..runtime import cache
+from ..runtime.quiet import hide_harmless
 from .networks import arrays
 
 Arrays = dict[str, np.ndarray]
@@ -51,7 +52,8 @@ def exported(encoder: Encoder, folder: str | Path, exact: bool) -> tuple[Run, st
 
     path, size = str(Path(folder) / "encoder"), encoder.preprocessing.size
     inputs = [paddle.static.InputSpec([None, 3, size, size], "float32")]
-    paddle.jit.save(paddle.jit.to_static(encoder.network, input_spec=inputs, full_graph=True), path)
+    with hide_harmless():
+        paddle.jit.save(paddle.jit.to_static(encoder.network, input_spec=inputs, full_graph=True), path)
     config = inference.Config(f"{path}.json", f"{path}.pdiparams")
     config.disable_gpu()
     config.disable_glog_info()
