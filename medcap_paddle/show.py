@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .image import read
+from .metrics import HEADLINE, METRICS
 from .runtime.files import MedcapError
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 BLUE, GRAY, GREEN = COLORS["train"], "#8c8c8c", "#1b7a3d"
 LINE = 0.19  # inches from one line of text to the next
-NAMES = {"cider": "CIDEr", "bleu4": "BLEU-4", "clinical_macro_f1": "clinical F1 (of 13)"}
 
 
 def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
@@ -166,38 +167,37 @@ def lstm_step() -> Figure:
 
 
 def curves(history: pd.DataFrame | None = None) -> Figure:
-    """The figures of every epoch: the perplexities in one panel, any other (reward, loss) in a panel of its own.
+    """The figures of every epoch: those of train and val together in one panel, any other in a panel of its own.
 
-    The epoch with the least val perplexity is marked where its weights are kept: in a training by teacher forcing.
+    The epoch with the least figure of val is marked where train has it too: its weights are kept.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    names = [] if history is None else [name for name in history.columns if name not in ("epoch", "seconds")]
-    panels: dict[str, list[str]] = {} if names else {"perplexity": []}
-    for name in names:
-        panels.setdefault("perplexity" if name.endswith("perplexity") else name, []).append(name)
+    panels: dict[str, list[str]] = {"": []} if history is None else {}  # figure -> its columns
+    for name in () if history is None else history.columns.difference(["epoch", "seconds"], sort=False):
+        panels.setdefault(re.sub("^(train|val)_", "", name), []).append(name)
     figure, [axes] = _axes(7 if len(panels) == 1 else 4.5 * len(panels), 3, 1, len(panels))
-    for ax, (label, panel) in zip(axes, panels.items(), strict=True):
-        ax.set(xlabel="epoch", ylabel=label, yscale="log" if label == "perplexity" else "linear")
+    for ax, (label, columns) in zip(axes, panels.items(), strict=True):
+        ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        for name in panel:
-            split = name.removesuffix("_perplexity")
+        for name in columns:
+            split = name.removesuffix(f"_{label}")
             ax.plot(history.epoch, history[name], "o-", ms=3, color=COLORS.get(split, GREEN), label=split)
-        if {"train_perplexity", "val_perplexity"} <= {*panel}:
-            best = history.loc[history.val_perplexity.idxmin()]
-            text = f"best: {best.val_perplexity:.2f}, epoch {best.epoch:.0f}"
-            ax.plot(best.epoch, best.val_perplexity, "o", ms=9, mfc="none", color="black", label=text)
-        if label == "perplexity":
+        if len(columns) > 1:
+            least = history.loc[history[f"val_{label}"].idxmin()]
+            text = f"best: {least[f'val_{label}']:.2f}, epoch {least.epoch:.0f}"
+            ax.plot(least.epoch, least[f"val_{label}"], "o", ms=9, mfc="none", color="black", label=text)
+            ax.set_yscale("log")  # the first epoch lies far above the others
             ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter("{x:g}")
-        if panel:
+        if columns:
             ax.set_xlim(0.5, len(history) + 0.5)
             ax.legend(frameon=False)
     return figure
 
 
-def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Figure:
+def intervals(metrics: dict[str, dict], names: Sequence[str] = (HEADLINE,)) -> Figure:
     """Forest plot: figures of every run with their 95% intervals, the run with the best first figure on top."""
     runs = sorted(metrics, key=lambda run: metrics[run]["figures"][names[0]]["value"])
     figure, [axes] = _axes(4.2 * len(names), 0.9 + 0.3 * len(runs), 1, len(names))
@@ -208,7 +208,7 @@ def intervals(metrics: dict[str, dict], names: Sequence[str] = ("cider",)) -> Fi
             ax.plot(entry["value"], y, "o", color=BLUE)
             ax.annotate(f"{entry['value']:.3f}", (entry["value"], y), (0, 5), textcoords="offset points", ha="center")
         ax.set_yticks(range(len(runs)), runs if ax is axes[0] else [])
-        ax.set(xlabel=f"{NAMES.get(name, name)}, 95% interval", ylim=(-0.5, len(runs) - 0.2))
+        ax.set(xlabel=f"{METRICS[name].heading or name}, 95% interval", ylim=(-0.5, len(runs) - 0.2))
         ax.margins(x=0.12)
         ax.grid(axis="x", alpha=0.3)
     return figure

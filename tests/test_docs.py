@@ -138,7 +138,7 @@ def test_paths_exist(path):
         for name in re.findall(rf"(?<![\w/.<~-])(?:{'|'.join(FOLDERS)})/[\w./-]*", piece):
             assert (ROOT / name).exists(), name
         if re.fullmatch(r"[\w-]+\.(?:py|md|cff)", piece):
-            assert piece in files, piece
+            assert piece in files | {"mine.py"}, piece  # the reader's own file
 
 
 @every_document

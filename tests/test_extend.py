@@ -18,7 +18,7 @@ from medcap_paddle.runtime.files import read_json
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extend.md").read_text(encoding="utf-8"), re.DOTALL)
-# At the end of mine.py: the command, killed after the epoch that KILL names, and what no command does.
+# At the end of mine.py: the commands, killed after the stage and epoch that KILL names, and what no command does.
 END = """
 import os
 from medcap_paddle import baselines, train, vocab
@@ -28,7 +28,7 @@ from medcap_paddle.runtime.files import read_table
 store = loop.store
 def killing(path, inputs, module, optimizer, history):
     store(path, inputs, module, optimizer, history)
-    if len(history) == int(os.environ.get("KILL", 0)):
+    if os.environ.get("KILL") == f"{stage} {len(history)}":
         os._exit(9)
 loop.store = killing
 
@@ -46,22 +46,26 @@ def do_runs(work):
     baselines.write("shortest", work / "runs", known, val, studies)
 
 if __name__ == "__main__":
-    if sys.argv[1].startswith("do_"):
-        globals()[sys.argv[1]](Path(sys.argv[2]))
-    else:
-        importlib.import_module(f"medcap_paddle.{sys.argv.pop(1)}").main()
+    for command in " ".join(sys.argv[1:]).split(" then "):
+        sys.argv[1:] = command.split()
+        stage = sys.argv[1]
+        if stage.startswith("do_"):
+            globals()[stage](Path(sys.argv[2]))
+        else:
+            importlib.import_module(f"medcap_paddle.{sys.argv.pop(1)}").main()
 """
 
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory):
-    """A function that starts mine.py with a command; its exit code and output."""
+    """A function that starts mine.py with commands; its exit code and output."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "mine.py").write_text("\n\n".join(BLOCKS) + END, encoding="utf-8")
 
-    def start(*command, **environment):
-        command = [sys.executable, folder / "mine.py", *map(str, command)]
+    def start(*commands, **environment):
+        command = [sys.executable, folder / "mine.py", " then ".join(commands)]
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        environment |= {"PATH": str(Path(sys.executable).parent)}  # no Java machine for METEOR
         done = subprocess.run(
             command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path} | environment, cwd=folder
         )
@@ -87,25 +91,23 @@ def data(tmp_path_factory):
 
 def test_five_examples_go_through_the_commands(mine, data, tmp_path):
     work = tmp_path / "work"
-    for command in (("reports", data, work), ("features", work, "--encoder", "brightness"), ("do_vocab", work)):
-        code, out = mine(*command)
-        assert code == 0, out
-    for run, kills in (("whole", {}), ("gru", {"train": (1, 3), "reward": (1,)})):
-        for stage in ("train", "reward"):
-            command = stage, work, "--run", run, "--config", work / "gru.json"
-            for epoch in kills.get(stage, ()):
-                assert mine(*command, KILL=str(epoch))[0] == 9
-            code, out = mine(*command)
-            assert code == 0, out
+
+    def training(run):
+        return [f"{stage} {work} --run {run} --config {work}/gru.json" for stage in ("train", "reward")]
+
+    tables = f"reports {data} {work}", f"features {work} --encoder brightness", f"do_vocab {work}"
+    code, out = mine(*tables, *training("whole"))
+    assert code == 0, out
+    for kill in ("train 1", "train 3", "reward 1"):
+        assert mine(*training("gru"), KILL=kill)[0] == 9
+    paths = [work / f"runs/{run}/predictions.csv" for run in ("gru", "shortest")]
+    evaluate = f"evaluate {paths[0]} {paths[1]} --train {work}/reports.csv --json {work}/out.json"
+    code, out = mine(*training("gru"), f"do_runs {work}", evaluate)
+    assert code == 0 and "same length" in out, out
     for end in ("", "_teacher"):
         whole, killed = (work / f"runs/{run}{end}/weights.safetensors" for run in ("whole", "gru"))
         assert whole.read_bytes() == killed.read_bytes()
 
-    code, out = mine("do_runs", work)
-    assert code == 0, out
-    paths = [work / f"runs/{run}/predictions.csv" for run in ("gru", "shortest")]
-    code, out = mine("evaluate", *paths, "--train", work / "reports.csv", "--json", work / "out.json")
-    assert code == 0 and "same length" in out, out
     metrics = read_json(work / "out.json", "")
     for path in paths:
         entry = metrics[str(path)]["figures"]["same_length"]
