@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from . import config as presets
 from .config import Config
+from .reports import Collection
 from .runtime import cpu
-from .runtime.files import read_json, read_table
+from .runtime.files import read_table
 from .runtime.quiet import hide_harmless
 
 if TYPE_CHECKING:
@@ -38,11 +39,10 @@ def start(work_dir: str | Path = "", run: str = presets.RUN, preset: str = "", q
     """Prepare a notebook: hide harmless warnings and choose the settings (see `config.choose`).
 
     `work_dir` is taken from the folder of the kernel; left empty it is work/ in the repository, wherever the kernel
-    was started. MedcapError on a preset that does not exist.
+    was started. MedcapError on a preset that does not exist and on a damaged collection.json.
     """
     work = Path(work_dir).resolve() if work_dir else ROOT / "work"
-    collection = work / "collection.json"
-    reports = read_json(collection, MAKER)["reports"] if collection.exists() else "real"
+    reports = Collection.load(work).reports if (work / "collection.json").exists() else "real"
     with hide_harmless():
         import paddle
 

@@ -102,7 +102,7 @@ def test_the_main_line_is_thin():
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
 def test_the_main_line_names_no_entry_of_a_table(path):
-    """A decoder, reader or metric is named in its table only. `config` holds the presets and the usual name of a run."""
+    """A decoder, reader or metric is named in its table only. `config` holds the usual name of a run."""
     from medcap_paddle.metrics import METRICS
     from medcap_paddle.models import DECODERS
     from medcap_paddle.readers import READERS

@@ -46,7 +46,8 @@ def fit(run_dir, studies, stop_after=None, **changes):
             raise KeyboardInterrupt
 
     try:
-        return model, train.fit(model, split, val, run_dir, CONFIG.change(training=changes).training, on_epoch)
+        settings = CONFIG.change(training=changes).training
+        return model, train.fit(model, split, val, run_dir, settings, on_epoch)
     except KeyboardInterrupt:
         return model, None
 
@@ -56,7 +57,7 @@ def trained(run_dir):
     return (run_dir / "weights.safetensors").read_bytes(), history.to_csv()
 
 
-# Interrupt and resume -------------------------------------------------------------------------------------------------------
+# Interrupt and resume -------------------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_training_resumes_to_identical_weights(studies, tmp_path):
@@ -383,7 +384,8 @@ def test_two_processes_do_not_make_the_same_file(tmp_path):
 
 
 def test_the_files_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
-    code = f"import os; from medcap_paddle.runtime import files\nwith files.atomic({str(tmp_path / 'a.csv')!r}) as temporary: "
+    path = str(tmp_path / "a.csv")
+    code = f"import os; from medcap_paddle.runtime import files\nwith files.atomic({path!r}) as temporary: "
     with subprocess.Popen([sys.executable, "-c", code + "temporary.touch(); os._exit(0)"], cwd=ROOT) as child:
         pass
     (left,) = tmp_path.iterdir()
@@ -421,7 +423,10 @@ def test_the_files_of_processes_that_may_live_are_not_removed(tmp_path, monkeypa
 
 
 def test_two_phantoms_are_not_made_in_one_folder(tmp_path):
-    with files.lock(tmp_path / phantom.collection.MARKER), pytest.raises(MedcapError, match="being written by another process"):
+    with (
+        files.lock(tmp_path / phantom.collection.MARKER),
+        pytest.raises(MedcapError, match="being written by another process"),
+    ):
         phantom.make(tmp_path, studies=1)
     phantom.make(tmp_path, studies=1, size=32)  # and the lock is free again
 

@@ -1,4 +1,4 @@
-"""Laws of the helper processes: results in order, a bounded number begun, nothing asked of the script that starts them."""
+"""Laws of the helper processes: results in order, a bounded number begun, nothing asked of the script."""
 
 import os
 import subprocess

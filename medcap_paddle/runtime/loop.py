@@ -231,7 +231,8 @@ class _recorder:
 
 def tensors(module: nn.Layer) -> dict[str, np.ndarray]:
     """Parameters and buffers by name."""
-    return {name: value.numpy() for name, value in module.state_dict().items()}
+    # A copy: numpy() of an nn.LSTM weight holds on to a flat array of all its layers, gigabytes where there are 32.
+    return {name: value.numpy().copy() for name, value in module.state_dict().items()}
 
 
 def load_weights(module: nn.Layer, path: str | Path, remedy: str) -> None:

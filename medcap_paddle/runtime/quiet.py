@@ -14,6 +14,7 @@ HARMLESS = (
     "OMP_NUM_THREADS",  # Paddle: the number of threads is set on purpose, see runtime.cpu
     "Setuptools is replacing distutils",
     "pkg_resources is deprecated",
+    "we now always track global mean and variance",  # Paddle: of batch normalisation in training
     "PIR) not support input out tensor",  # Paddle, while it exports a network
     "All log messages before absl::InitializeLog",  # Paddle's C++ part, before the line above
 )
