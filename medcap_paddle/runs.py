@@ -65,9 +65,7 @@ def load(run_dir: str | Path) -> Run:
     run_dir = Path(run_dir)
     facts = read_sealed(run_dir / "model.json", FIX)
     if "shapes" not in facts:
-        raise MedcapError(
-            f"{run_dir} was written by an older version: {FIX} again, or use the version that wrote it"
-        )
+        raise MedcapError(f"{run_dir} was written by an older version: {FIX} again, or use the version that wrote it")
     config = Config.load(run_dir / "config.json")
     vocab = vocabulary.load(run_dir / "vocab.json")
     if _settled({**facts, "config": config.to_dict()}) != _settled(facts):
