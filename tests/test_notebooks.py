@@ -129,10 +129,15 @@ def test_a_session_has_folders_and_settings(tmp_path, monkeypatch):
     assert session.config.decoder.layers == 32  # a preset by its own name, not by that of the run
     assert start("here", run="original").config.decoder.layers == 1
     (tmp_path / "here").mkdir()
-    (tmp_path / "here/collection.json").write_text('{"reports": "phantom"}')
+    texts = dict.fromkeys(["source", "images", "split", "cleaning"], "") | {"reports": "phantom"}
+    content = texts | dict.fromkeys(["studies", "radiographs", "left_out"], {})
+    (tmp_path / "here/collection.json").write_text(json.dumps(content))
     assert start("here").config != start("elsewhere").config
     with pytest.raises(MedcapError, match="nothing"):
         start("here", preset="nothing")
+    (tmp_path / "here/collection.json").write_text("{}")
+    with pytest.raises(MedcapError, match="collection.json.*run 01_reports.ipynb"):
+        start("here")
 
 
 # Their form -----------------------------------------------------------------------------------------------------------
