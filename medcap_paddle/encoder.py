@@ -50,8 +50,9 @@ def build(network: nn.Layer, name: str, source: str, preprocessing: Preprocessin
 
 def _resnet101(weights: Path | None) -> Encoder:
     path = weights or weight_files.imagenet()
+    tensors = weight_files.to_paddle(weight_files.read(path)[0], path)
     network = nn.Sequential(resnet101(num_classes=0), nn.Flatten())
-    weight_files.fill(network[0], weight_files.from_torchvision(weight_files.read(path)[0]), path)
+    weight_files.fill(network[0], tensors, path)
     return build(network, "resnet101", path.name, Preprocessing(224))
 
 
@@ -74,7 +75,7 @@ ENCODERS: dict[str, Callable[[Path | None], Encoder]] = {"resnet101": _resnet101
 
 
 def load(name: str, weights: str | Path | None = None) -> Encoder:
-    """The encoder of that name; `weights` is a local .pdparams or .safetensors to use instead of the usual file.
+    """The encoder of that name; `weights` is a local .pdparams, .pth or .safetensors to use instead of the usual file.
 
     MedcapError on an unknown name, and on weights that are damaged, of another network, or made with another transform.
     """

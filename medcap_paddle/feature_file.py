@@ -5,7 +5,8 @@
                     unreadable  [M, 3] string: image id, file, reason
                     attributes: encoder, weights (fingerprint), source, preprocessing (JSON),
                                 precision, difference (relative, from float32, on the first batch)
-    features.json   attributes; image_ids; unreadable; arrays: name to shape; and the digest of features.h5
+    features.json   attributes; image_ids; unreadable; arrays: name to shape; and the digest of features.h5;
+                    doubtful, where an image looks inverted or the like: image id, file, reason
 
 The first is complete in itself, for other programs. The second is sealed, and vouches for the first: HDF5 may crash on
 a damaged file, so its digest is compared before it is opened.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class Index:
     image_ids: list[str]  # of the rows
     unreadable: list[dict[str, str]]  # of UNREADABLE
     arrays: dict[str, tuple[int, ...]]  # name to shape (N, ...)
+    doubtful: list[dict[str, str]] = field(default_factory=list)  # of UNREADABLE: among the rows, see `image.doubt`
 
 
 def describe(encoder: Encoder) -> dict:
@@ -71,9 +73,11 @@ def index(path: str | Path) -> Index:
     facts = read_sealed(sidecar(path), f"{MAKER} again")
     if "image_ids" not in facts:
         raise MedcapError(f"{sidecar(path)} is not the index of a features file: {MAKER} again")
-    unreadable = [dict(zip(UNREADABLE, row, strict=True)) for row in facts["unreadable"]]
+    unreadable, doubtful = (
+        [dict(zip(UNREADABLE, row, strict=True)) for row in facts.get(name, [])] for name in ("unreadable", "doubtful")
+    )
     arrays = {name: tuple(shape) for name, shape in facts["arrays"].items()}
-    return Index({**facts["attributes"], "content": facts["content"]}, facts["image_ids"], unreadable, arrays)
+    return Index({**facts["attributes"], "content": facts["content"]}, facts["image_ids"], unreadable, arrays, doubtful)
 
 
 def read(
@@ -99,13 +103,14 @@ def read(
 def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dict[str, tuple], rows: int = 0) -> None:
     """Write both files a part at a time, so that memory does not grow with the number of images.
 
-    `arrays`: name to shape of a row, as `Encoder.arrays`. A part holds these, [n, ...], "image_id" [n] and "unreadable"
-    [m, 3]; the first one may tell MEASURED. Room for `rows` is asked for first: a disk that is full half-way through
-    would crash the process in HDF5. MedcapError when a number is not finite, or when there is no image.
+    `arrays`: name to shape of a row, as `Encoder.arrays`. A part holds these, [n, ...], "image_id" [n], "unreadable"
+    [m, 3] and perhaps "doubtful" [k, 3]; the first one may tell MEASURED. Room for `rows` is asked for first: a disk
+    that is full half-way through would crash the process in HDF5. MedcapError when a number is not finite, or when
+    there is no image.
     """
     import h5py
 
-    ids, unreadable, text = [], [], h5py.string_dtype()
+    ids, unreadable, doubtful, text = [], [], [], h5py.string_dtype()
     with atomic(path) as temporary:
         reserve(temporary, (rows + 256) * (256 + sum(4 * int(np.prod(shape)) for shape in arrays.values())) + (1 << 20))
         with h5py.File(temporary, "w") as file:
@@ -115,6 +120,7 @@ def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dic
                 attributes = {**{name: part[name].item() for name in MEASURED if name in part}, **attributes}
                 ids += part["image_id"].tolist()
                 unreadable += part["unreadable"].tolist()
+                doubtful += part["doubtful"].tolist() if "doubtful" in part else []
                 for name in arrays:
                     if not np.isfinite(part[name]).all():
                         what = f"the encoder {attributes['encoder']} gives numbers in {name} that are not finite"
@@ -130,7 +136,7 @@ def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dic
         sidecar(path).unlink(missing_ok=True)  # the old one must not stand beside the new file
     shapes = {name: [len(ids), *shape] for name, shape in arrays.items()}
     facts = {"attributes": attributes, "arrays": shapes, "image_ids": ids, "unreadable": unreadable}
-    write_sealed(sidecar(path), {**facts, "content": content})
+    write_sealed(sidecar(path), {**facts, **({"doubtful": doubtful} if doubtful else {}), "content": content})
 
 
 def _content(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -66,8 +67,8 @@ class Extraction:
                 yield {**made, "precision": np.array(precision)}
                 bar.update(step * len(images))
 
-    def _prepared(self, starts: range) -> Iterator[np.ndarray | MedcapError]:
-        """The images of the batches that start there, made ready by helper processes."""
+    def _prepared(self, starts: range) -> Iterator[tuple[np.ndarray, str] | MedcapError]:
+        """The images of the batches that start there and the doubts about them, made ready by helper processes."""
         jobs, some = [], max(1, self.batch_size // 2)  # several at once: while the network computes, none is handed out
         for start in starts:
             batch = self.paths[start : start + self.batch_size]
@@ -76,11 +77,14 @@ class Extraction:
 
 
 def _batch(encoder: Encoder, run: predictor.Run, images: list[tuple], measured: bool) -> Part:
-    """The arrays of the images (id, path, pixels or why it cannot be read), [n, ...] each; image_id [n]; unreadable
-    [m, 3]; and, where it is `measured`, the largest relative difference of an array from that in float32.
+    """The arrays of the images (id, path, pixels and doubt or why it cannot be read), [n, ...] each; image_id [n];
+    unreadable and doubtful [m, 3]; and, where it is `measured`, the largest relative difference of an array from that
+    in float32.
     """
-    good = [(image_id, pixels) for image_id, _, pixels in images if not isinstance(pixels, MedcapError)]
     bad = [(image_id, path, str(error)) for image_id, path, error in images if isinstance(error, MedcapError)]
+    read = [(image_id, path, *ready) for image_id, path, ready in images if not isinstance(ready, MedcapError)]
+    good = [(image_id, pixels) for image_id, _, pixels, _ in read]
+    doubtful = [(image_id, path, doubt) for image_id, path, _, doubt in read if doubt]
     rows, difference = {name: np.zeros((0, *shape), np.float32) for name, shape in encoder.arrays.items()}, 0.0
     if good:
         pictures = np.stack([pixels for _, pixels in good])
@@ -89,6 +93,7 @@ def _batch(encoder: Encoder, run: predictor.Run, images: list[tuple], measured: 
             exact = predictor.within_memory(predictor.eager(encoder))(pictures)
             difference = max(np.linalg.norm(rows[name] - exact[name]) / np.linalg.norm(exact[name]) for name in rows)
     texts = {"image_id": np.array([image_id for image_id, _ in good], str), "unreadable": np.array(bad, str)}
+    texts |= {"doubtful": np.array(doubtful, str)} if doubtful else {}
     return {**rows, **texts, "difference": np.array(float(difference))}
 
 
@@ -124,9 +129,14 @@ def extract(
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> dict[str, np.ndarray]:
-    """Each array of the encoder, [K, ...], for a few images of one's own; MedcapError on one that cannot be read."""
-    pictures = np.stack([image.transform(image.read(path), encoder.preprocessing) for path in paths])
-    return predictor.eager(encoder)(pictures)
+    """Each array of the encoder, [K, ...], for a few images of one's own; MedcapError on one that cannot be read, a
+    warning for one that may not be as it is meant.
+    """
+    pictures = [image.read(path) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        if doubt := image.doubt(picture):
+            warnings.warn(f"{path} {doubt}", stacklevel=3)
+    return predictor.eager(encoder)(np.stack([image.transform(p, encoder.preprocessing) for p in pictures]))
 
 
 def main() -> None:
@@ -143,7 +153,8 @@ def main() -> None:
             name = choose(Collection.load(work).images == "phantom", arguments.weights)
         made = extract(images, load(name, arguments.weights), work / "features.h5", exact=arguments.exact)
         if not distributed.world()[0]:
-            print(f"{len(made.image_ids):,} images, {len(made.unreadable)} unreadable")
+            doubts = f", {len(made.doubtful)} doubtful (see features.json)" if made.doubtful else ""
+            print(f"{len(made.image_ids):,} images, {len(made.unreadable)} unreadable{doubts}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ runs/<run>/predictions.csv:
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -128,10 +130,11 @@ def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the FINDINGS of one study. Not for clinical use.")
     parser.add_argument("run_dir", help="a trained run, for example work/runs/lstm")
-    parser.add_argument("images", nargs="+", help="the views of the study, PNG or JPEG")
+    parser.add_argument("images", nargs="+", help="the views of the study: PNG, JPEG, DICOM")
     parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
     arguments = parser.parse_args()
-    with cli_errors():
+    with cli_errors(), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         for text, score in caption(arguments.run_dir, arguments.images, arguments.weights):
             print(f"{score:8.2f}  {text}")
 

@@ -1,6 +1,7 @@
 """Images: a radiograph from a file, and the one transform between a radiograph and a network.
 
-    read(path)                       -> uint8 [H, W], gray
+    read(path)                       -> uint8 [H, W], gray (see `vision.film`)
+    doubt(image)                     -> why it may not be as it is meant: it looks inverted ...; "" mostly
     transform(image, preprocessing)  -> float32 [3, S, S], what an encoder sees
 
 Encoder training, feature extraction and captioning one's own image all go through `transform`. Each encoder carries
@@ -14,11 +15,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from .runtime.files import MedcapError, require
+from .runtime.files import MedcapError
+from .vision.doubts import doubt
+from .vision.film import read
 
-MAX_PIXELS = 100_000_000  # more is no radiograph: a broken header, or a file made to fill the memory
 TOLERANCE = 0.002  # of a number in a response; one gray level is 0.004 / std
 
 
@@ -82,33 +84,6 @@ def difference(found: object, expected: dict) -> str:
     return ""
 
 
-def read(path: str | Path) -> np.ndarray:
-    """A PNG or JPEG of any depth or colour as uint8 [H, W]; MedcapError naming the file when it cannot be read."""
-    require(path, "check the path")
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as picture:  # parses the header only
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise MedcapError(f"{path} declares {width} x {height} pixels, more than we read: save a smaller copy")
-            picture.load()
-            return _gray(ImageOps.exif_transpose(picture))
-    except (MedcapError, MemoryError):  # short memory is not the file's fault
-        raise
-    except Exception as error:  # decoders raise nearly anything on broken input: OSError, SyntaxError, struct.error ...
-        raise MedcapError(f"{path} is not a readable PNG or JPEG ({error}): replace the file") from error
-
-
-def _gray(picture: Image.Image) -> np.ndarray:
-    if picture.mode.startswith("I"):  # 16-bit gray; often only 10 or 12 bits are used, so scale by its own range
-        pixels = np.asarray(picture, np.float32)
-        pixels -= pixels.min()
-        return np.rint(pixels * (255 / max(pixels.max(), 1))).astype(np.uint8)
-    if picture.has_transparency_data:  # what is transparent is black, the background of a radiograph
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
-    return np.asarray(picture.convert("L"))
-
-
 def transform(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """uint8 [H, W] to float32 [3, S, S].
 
@@ -127,13 +102,14 @@ def transform(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return (square - mean) / std
 
 
-def prepared(paths: Sequence[str | Path], preprocessing: Preprocessing) -> list[np.ndarray | MedcapError]:
-    """`transform` of each image, or why it cannot be read."""
+def prepared(paths: Sequence[str | Path], preprocessing: Preprocessing) -> list[tuple[np.ndarray, str] | MedcapError]:
+    """`transform` and `doubt` of each image, or why it cannot be read."""
 
-    def prepare(path: str | Path) -> np.ndarray | MedcapError:
+    def prepare(path: str | Path) -> tuple[np.ndarray, str] | MedcapError:
         try:
-            return transform(read(path), preprocessing)
+            pixels = read(path)
         except MedcapError as error:
             return error
+        return transform(pixels, preprocessing), doubt(pixels)
 
     return [prepare(path) for path in paths]

@@ -212,7 +212,7 @@ def test_processes_share_out_the_drawings():
 @pytest.fixture
 def collection(tmp_path):
     """Three studies; the image of the second is broken."""
-    Image.fromarray(np.full((300, 200), 80, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.repeat(np.full((2, 200), [[60], [100]], np.uint8), 150, 0)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"broken")
     terms = pd.DataFrame(
         {"study_id": ["A", "B", "C"], "split": ["train", "train", "val"], "mesh": ["Cardiomegaly"] * 3}
@@ -225,7 +225,11 @@ def collection(tmp_path):
 
 def test_real_images_train_with_their_tags(collection):
     pairs, ids = job.tagged(collection, ["train"], 96)
-    assert ids == ["A"] and pairs[0][0].shape == (100, 67) and (pairs[0][0] == 80).all()
+    assert (
+        ids == ["A"]
+        and pairs[0][0].shape == (100, 67)
+        and (np.unique(pairs[0][0], axis=1).ravel() == [60] * 50 + [100] * 50).all()
+    )
     assert [LABELS[k] for k in np.flatnonzero(pairs[0][1])] == ["cardiomegaly"]
     source = job.Tagged(collection, 96)
     assert [len(source.training(rank, 2)) for rank in range(2)] == [1, 0] and source.unseen()[1] == ["C"]
@@ -235,7 +239,7 @@ def test_a_replaced_image_is_another_input(collection):
     source = job.Tagged(collection, 96)
     before = source.inputs()
     assert source.inputs() == before
-    Image.fromarray(np.full((30, 20), 80, np.uint8)).save(collection / "a.png")
+    Image.fromarray(np.full((30, 20), [[60], [100]] * 15, np.uint8)).save(collection / "a.png")
     assert source.inputs() != before
 
 

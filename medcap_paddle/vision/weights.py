@@ -2,14 +2,15 @@
 
 ours          .safetensors as `files.write_tensors` has it: float16 tensors and facts. Facts of every encoder:
               encoder (a name of `encoder.ENCODERS`), preprocessing (its record); more in `vision.job`
-torchvision   .safetensors with the names of torchvision's state_dict
-Paddle        .pdparams, a pickle
+torchvision   .safetensors or .pth (see `pth`) with the names of torchvision's state_dict
+Paddle        .pdparams, a pickle; of paddle.vision, or of PaddleClas
 """
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import threading
 import urllib.request
 import warnings
@@ -21,6 +22,7 @@ from paddle.utils import download
 from paddle.vision.models import resnet
 
 from ..runtime.files import MedcapError, digest, read_tensors, require
+from . import pth
 
 URL, MD5 = resnet.model_urls["resnet101"]
 PATIENCE = 4.0  # seconds to find out whether there is a network
@@ -38,19 +40,34 @@ class _Arrays(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it wants to call {module}.{name}")
 
 
+# Files that are none, by how they begin; they are what a failed download leaves.
+IMPOSTORS = {b"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the file)", b"<": "a web page"}
+
+
 def read(path: str | Path) -> tuple[Tensors, dict]:
-    """Arrays by name, and the facts of a file of ours ({} of others). MedcapError when it cannot be read."""
+    """Arrays by name, and the facts of a file of ours ({} of others). MedcapError when it cannot be read.
+
+    The content tells the format.
+    """
     from safetensors import safe_open
 
     path = require(path, "check the path of the weights")
     try:
-        if path.suffix != ".safetensors":
-            return _pickled(path), {}
+        with path.open("rb") as file:
+            head = file.read(64)
+        for beginning, what in IMPOSTORS.items():
+            if head.startswith(beginning):
+                raise ValueError(f"it is {what}")
+        if path.suffix != ".safetensors" and head[8:10] != b'{"':
+            return (pth.read if pth.is_pth(head) else _pickled)(path), {}
         with safe_open(path, "numpy") as file:
             if "medcap_paddle" not in (file.metadata() or {}):
                 return {name: file.get_tensor(name) for name in file.keys()}, {}
+    except MemoryError as error:
+        raise MedcapError(f"{path} asks for more memory than there is: fetch it again, or free memory") from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise MedcapError(f"{path} is not a readable weights file ({error}): fetch it again") from error
+        remedy = "fetch it again, or give a .pdparams, a .pth or a .safetensors of a state_dict"
+        raise MedcapError(f"{path} is not a readable weights file ({error}): {remedy}") from error
     return read_tensors(path, "fetch it or train it again")
 
 
@@ -62,13 +79,56 @@ def _pickled(path: Path) -> Tensors:
     return {name: value for name, value in tensors.items() if isinstance(value, np.ndarray)}
 
 
-def from_torchvision(tensors: Tensors) -> Tensors:
-    """Torchvision's names of a ResNet to Paddle's; what only training or classifying needs is dropped."""
-    return {
-        name.replace("running_mean", "_mean").replace("running_var", "_variance"): value
+# Names of a ResNet ----------------------------------------------------------------------------------------------------
+
+# PaddleClas: conv0, conv1, conv2 and short of block n, counted through (since 2.2) or as res4b7 (before).
+CLAS = re.compile(r"(?:blocks\.(\d+)|res([2-5])([a-z])(\d*))\.(conv[0-2]|short)\.(_?conv|bn|_batch_norm)\.(.+)")
+CLAS_STEM = re.compile(r"(?:stem\.0|conv1?)\.(_?conv|bn|_batch_norm)\.(.+)")
+CLAS_VD = ("stem.1.", "conv1_1.", "conv1_2.")
+CLAS_ANY = re.compile(r"^(stem|blocks)\.\d|^conv\d?(_\d)?\._|^res\d[a-z]|^bb_\d")
+UNUSED = ("fc.", "out.")  # layers that classify
+
+
+def to_paddle(tensors: Tensors, path: str | Path, blocks: tuple[int, ...] = (3, 4, 23, 3)) -> Tensors:
+    """The names of torchvision or PaddleClas for a ResNet of these `blocks` to paddle.vision's.
+
+    What only training or classifying needs is dropped. MedcapError for PaddleClas' other networks.
+    """
+    used = {
+        name: value
         for name, value in tensors.items()
-        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+        if not name.startswith(UNUSED) and not name.endswith("num_batches_tracked")
     }
+    if any(name.startswith(CLAS_VD) for name in used):
+        raise MedcapError(
+            f"{path} is of a ResNet_vd of PaddleClas, another network (three convolutions at its entry): {by_hand()}"
+        )
+    if not any(CLAS_ANY.search(name) for name in used):
+        return {n.replace("running_mean", "_mean").replace("running_var", "_variance"): v for n, v in used.items()}
+    named = {name: _clas_name(name, blocks) for name in used}
+    if strange := sorted(name for name, ours in named.items() if not ours):
+        raise MedcapError(f"{path} has names of PaddleClas, and {strange[0]} is no name of its ResNet-101: {by_hand()}")
+    return {named[name]: value for name, value in used.items()}
+
+
+def _clas_name(name: str, blocks: tuple[int, ...]) -> str:
+    """paddle.vision's name of a tensor of PaddleClas' ResNet, "" where it has none."""
+    if found := CLAS_STEM.fullmatch(name):
+        return f"{'conv1' if 'conv' in found[1] else 'bn1'}.{found[2]}"
+    if not (found := CLAS.fullmatch(name)):
+        return ""
+    if found[1]:
+        stage, index = 0, int(found[1])
+        while stage < len(blocks) and index >= blocks[stage]:
+            stage, index = stage + 1, index - blocks[stage]
+    else:
+        stage, index = int(found[2]) - 2, int(found[4] or ord(found[3]) - ord("a"))
+    is_conv = "conv" in found[6]
+    if found[5] == "short":
+        part = f"downsample.{0 if is_conv else 1}"
+    else:
+        part = f"{'conv' if is_conv else 'bn'}{int(found[5][-1]) + 1}"
+    return f"layer{stage + 1}.{index}.{part}.{found[7]}"
 
 
 def fill(network: nn.Layer, tensors: Tensors, path: str | Path) -> None:
@@ -137,7 +197,7 @@ def imagenet() -> Path:
 def by_hand() -> str:
     return (
         f"To use ResNet-101, fetch {URL} (md5 {MD5}) and put it in {_cached().parent}, "
-        "or give a local .pdparams, or a .safetensors with torchvision names, as weights."
+        "or give as weights torchvision's ResNet-101 (.pth, .safetensors) or PaddleClas' ResNet101_pretrained.pdparams."
     )
 
 
