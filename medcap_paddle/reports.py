@@ -1,7 +1,7 @@
 """A collection to three tables, every study in exactly one split.
 
 Reads, below `data_dir`, whatever one of `readers.READERS` can read; annotation.json (R2Gen's split) and phantom.json
-(which of reports and images were made up) where they are. Writes to `work_dir`:
+(which of reports and images were made up) where they are. Splits that a table gives are kept. Writes to `work_dir`:
 
     reports.csv      study_id, split, indication, comparison, findings, impression, mesh, report
     images.csv       image_id, study_id, figure_id, view ("frontal", "lateral" or ""), path
@@ -23,11 +23,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from . import readers
+from .clinical.language import require_english
 from .config import ReportSettings
-from .readers.collection import Files, Reader, Study, select
+from .readers import annotation
+from .readers.collection import Files, Reader, Study
+from .readers.selection import divide, keep_given, remedy, select
 from .runtime import cache
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_json, write_json, write_table
-from .splits import SPLITS, by_annotation, by_ratio, in_order
+from .splits import SPLITS, in_order
 from .text import clean
 
 REPORTS = ["study_id", "split", "indication", "comparison", "findings", "impression", "mesh", "report"]
@@ -35,10 +38,10 @@ IMAGES = ["image_id", "study_id", "figure_id", "view", "path"]
 LEFT_OUT = ["study_id", "file", "reason"]
 DEFAULTS = ReportSettings()
 DRAW_IMAGES = (
-    "Most images are missing. To work on these reports with drawn images: make run DATA=... IMAGES=phantom, "
+    "Most images are missing: put them into the folder, unpacked. Or draw them, if the reports have MeSH terms: "
+    "make run DATA=... IMAGES=phantom, "
     "or python -m medcap_paddle.phantom FOLDER --redraw DATA and give FOLDER as data_dir."
 )
-HINTS = {"no image file": DRAW_IMAGES, "not in annotation.json": 'split="7:1:2" ignores annotation.json.'}
 
 
 @dataclass
@@ -110,18 +113,23 @@ def build(data_dir: str | Path, work_dir: str | Path, settings: ReportSettings =
 def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: ReportSettings) -> None:
     import pandas as pd
 
-    annotation = files.named("annotation.json") if settings.split == "auto" else ""
-    split_of = by_annotation(annotation) if annotation else {}
-    studies, left_out = select(reader.studies(files), split_of, settings.cleaning)
+    annotated = files.named("annotation.json") if settings.split == "auto" else ""
+    split_of = annotation.splits(annotated) if annotated else None
+    studies, left_out = select(reader.studies(files), split_of or {}, settings.cleaning, files)
+    given = settings.split == "auto" and split_of is None and keep_given(studies, left_out)
     write_table(work_dir / "left_out.csv", pd.DataFrame(left_out, columns=LEFT_OUT))
     reasons = dict(Counter(reason for *_, reason in left_out).most_common())
     if not studies:
         counts = ", ".join(f"{reason}: {n:,}" for reason, n in reasons.items())
-        hint = HINTS.get(next(iter(reasons), ""), f"expected {reader.LOOKS_FOR}")
+        hint = remedy(reader, left_out, DRAW_IMAGES)
         raise MedcapError(f"no usable study in {source} ({counts}; see {work_dir / 'left_out.csv'}): {hint}")
 
-    split = "annotation.json" if annotation else "7:1:2" if settings.split == "auto" else settings.split
-    split_of = split_of or by_ratio(studies, split, settings.seed)
+    require_english([study.findings for study, _ in studies.values()], source)
+    split = "annotation.json" if annotated else "7:1:2" if settings.split == "auto" else settings.split
+    if given:
+        split = next(study.file for study, _ in studies.values())
+        split_of = {name: study.split for name, (study, _) in studies.items()}
+    split_of = divide(studies, split, settings.seed, split_of)
     ids = in_order(studies)
     found = [(i, image) for i in ids for image in studies[i][0].images if image.path]
     reports = [[i, split_of[i], *_cells(*studies[i])] for i in ids]

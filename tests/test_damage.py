@@ -6,6 +6,7 @@ PNG have no digest of their own, so there a flipped letter or pixel may pass, an
 
 import json
 import random
+import re
 import zipfile
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
-from medcap_paddle import encoder, feature_file, image, models, reports, runs
+from medcap_paddle import encoder, feature_file, image, models, readers, reports, runs
 from medcap_paddle.config import ReportSettings, choose
 from medcap_paddle.readers import archive
 from medcap_paddle.runtime import cache, loop
@@ -56,10 +57,10 @@ def damaged(data: bytes, count: int, seed: int = 0):
             yield bytes(out)
 
 
-def survey(path, read, sealed: bool) -> int:
+def survey(path, read, sealed: bool, count: int = DAMAGES) -> int:
     """Read every damaged version of `path`; how many there were."""
-    whole, count = path.read_bytes(), 0
-    for data in damaged(whole, DAMAGES):
+    whole, damages, count = path.read_bytes(), count, 0
+    for data in damaged(whole, damages):
         path.write_bytes(data)
         count += 1
         try:
@@ -121,19 +122,63 @@ def test_encoders(tmp_path):
         encoder.load("resnet101", path)
 
 
-def test_reports(tmp_path):
-    (tmp_path / "data").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "data/CXR1_1_IM-0001-3001.png")
-    path = tmp_path / "data/1.xml"
-    path.write_text(REPORT)
+FORMS = {  # of the readers: the files of a small collection
+    "openi": {
+        "1.xml": REPORT,
+        "indiana_projections.csv": "uid,filename,projection\n1,1_IM-0001-3001.dcm.png,Frontal\n",
+    },
+    "kaggle": {
+        "indiana_reports.csv": "uid,MeSH,indication,comparison,findings,impression\n"
+        '1,normal,"Pain, cough",None.,"The heart is normal.\nThe lungs are clear.",Normal.\n2.0,Mass,,,A mass.,\n',
+        "indiana_projections.csv": "uid,filename,projection\n1,1_IM-0001-3001.dcm.png,Frontal\n2.0,2_1.png,Lateral\n",
+    },
+    "r2gen": {
+        "annotation.json": '{"train": [{"id": "CXR1_IM-0001", "report": "The lungs are clear.", "split": "train", '
+        '"image_path": ["CXR1_1_IM-0001-3001.png", "CXR1_IM-0001/1.png"]}], "valid": [{"id": "a", "study_id": 53, '
+        '"subject_id": 10, "report": "A mass is seen.", "image_path": ["p10/s53/a.jpg"]}]}'
+    },
+    "xml with annotation": {
+        "annotation.json": '{"train": [{"id": "CXR1_IM-0001", "image_path": ["CXR1_1_IM-0001-3001.png"]}], "test": []}',
+        "1.xml": REPORT.replace("parentImage id", "parentImage name"),
+    },
+    "own table": {
+        "mine.csv": "Study_ID,report,image_path,split,view,mesh,patient_id\n"
+        'A,"The heart is normal, lungs clear.",CXR1_1_IM-0001-3001.png|b/2.png,train,PA|LL,normal,p1\n'
+        "B,A mass is seen.,\"['/mnt/b/2.png', 'c.dcm']\",validate,,Mass/lung,p2\n"
+    },
+    "labels": {
+        "Data_Entry_2017.csv": "Image Index,Finding Labels,Follow-up #,Patient ID\n"
+        "CXR1_1_IM-0001-3001.png,Effusion|Mass,0,1\n00000002_000.png,No Finding,0,2\n"
+    },
+    "phantom": {"phantom.json": '{"reports": "real", "images": "phantom", "seed": 0}', "1.xml": REPORT},
+}
+FILES = [(form, name) for form, files in FORMS.items() for name in files]
+
+
+@pytest.mark.parametrize("form, name", FILES)
+def test_collections(tmp_path, form, name):
+    """Each form that a reader reads, each of its files: 11 x 400 damaged ones."""
+    data = tmp_path / "data"
+    data.mkdir()
+    Image.new("L", (8, 8)).save(data / "CXR1_1_IM-0001-3001.png")
+    for file, text in FORMS[form].items():
+        (data / file).write_text(text, encoding="utf-8")
+    path, reasons = data / name, "no usable study|no collection|no train study|not found beside|table of labels"
+    reasons += "|splits and no reports"
 
     def read():
-        try:
-            reports.build(tmp_path / "data", tmp_path / "work", ReportSettings(split="8:2"))
-        except MedcapError as error:
-            assert "no usable study" in str(error)
+        """Tables, or a sentence; the records too, which the sentence may have spared."""
+        for whole in (False, True):
+            try:
+                if whole:
+                    reports.build(data, tmp_path / "work", ReportSettings(split="auto"))
+                else:
+                    reader, files = readers.find(data, tmp_path / "work")
+                    assert all(record.file for record in reader.studies(files))
+            except MedcapError as error:
+                assert path.name in str(error) or re.search(reasons, str(error)), error
 
-    survey(path, read, sealed=False)
+    assert survey(path, read, sealed=False, count=440) >= 400
 
 
 def test_archives(tmp_path):

@@ -247,6 +247,7 @@ def test_redraw_needs_reports_with_terms(tmp_path):
     source.mkdir()
     with pytest.raises(MedcapError, match=r"no collection anywhere in .*\*\.xml.*indiana_reports\.csv"):
         phantom.redraw(source, tmp_path / "out")
+    (source / "indiana_projections.csv").write_text("uid,filename,projection\n")
     (source / "indiana_reports.csv").write_text("uid,MeSH\n")
     with pytest.raises(MedcapError, match="indiana_reports.csv has no column"):
         phantom.redraw(source, tmp_path / "out")
@@ -299,6 +300,8 @@ def test_the_fingerprint_covers_everything_that_draws_or_writes():
                 base = path.parents[node.level - 1] / (node.module or "").replace(".", "/")
                 places = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
                 waiting |= {place for place in places if place.exists()} - needed
+    checking = {package / f"clinical/{name}.py" for name in ("language", "labels", "plain")}  # decides, draws nothing
+    needed -= checking
     drawing = {path for path in needed if path.parent.name in ("phantom", "clinical")}
     assert len(drawing) > 10 and drawing <= set(collection.SOURCES)
     assert {path.parent.name for path in needed - drawing} <= {"readers", "runtime", "medcap_paddle"}
@@ -353,3 +356,16 @@ BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;">]><a>&y;</a>'
 def test_processes_draw_what_one_draws(tmp_path):
     folders = [phantom.make(tmp_path / str(k), studies=40, seed=2, size=32, workers=k) for k in (1, 2)]
     assert content(folders[0]) == content(folders[1])
+
+
+def test_reports_that_are_not_english_are_refused_before_they_are_drawn(tmp_path):
+    """As 01 would refuse them, after the hours of drawing."""
+    source = phantom.make(tmp_path / "source", studies=12, size=32, workers=1)
+    for path in source.rglob("*.xml"):
+        text = path.read_text(encoding="utf-8")
+        german = "Das Herz ist normal groß. Kein Erguss, kein Pneumothorax. Die Lunge ist frei von Infiltraten."
+        text = re.sub('(Label="FINDINGS")(>[^<]*</AbstractText>| />)', rf"\1>{german}</AbstractText>", text)
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(MedcapError, match="not in English"):
+        phantom.redraw(source, tmp_path / "drawn", size=32, workers=1)
+    assert not list((tmp_path / "drawn").rglob("*.png"))

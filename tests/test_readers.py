@@ -1,13 +1,19 @@
 """Laws of the readers: the same collection in any form gives the same tables; archives that mean harm; the seam."""
 
+import csv
 import json
+import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from iu_xray import annotate, collection, kaggle, reasons, splits, study, table, xml
 
 from medcap_paddle import phantom, readers
-from medcap_paddle.readers import archive
+from medcap_paddle.clinical.findings import from_mesh
+from medcap_paddle.config import ReportSettings
+from medcap_paddle.readers import archive, labelled
+from medcap_paddle.readers import table as own_table
 from medcap_paddle.readers.collection import Files, Image, LeftOut, Study
 from medcap_paddle.reports import build
 from medcap_paddle.runtime.files import MedcapError
@@ -22,6 +28,56 @@ def work(tmp_path):
 def data(tmp_path):
     return tmp_path / "data"
 
+
+def touch(folder, *names, content=""):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+def written(path, rows):
+    """A CSV of rows; the first is the header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="") as target:
+        csv.writer(target).writerows(rows)
+    return path
+
+
+def r2gen(folder, studies, split="train"):
+    """The same studies as R2Gen has them: a folder of numbered pictures for each."""
+    records = []
+    for one in studies:
+        name = one["images"][0][:-5] if one["images"] else f"CXR{one['number']}_IM-0000"
+        paths = [f"{name}/{k}.png" for k in range(len(one["images"]))]
+        touch(folder / "images", *paths)
+        records.append({"id": name, "report": one["sections"]["FINDINGS"], "image_path": paths, "split": split})
+    touch(folder, "annotation.json", content=json.dumps({split: records}))
+    return folder
+
+
+def own(folder, studies):
+    """The same studies as a table of one's own, a row an image."""
+    rows = [["id", "report", "image_path", "mesh"]]
+    for one in studies:
+        for name in one["images"]:
+            text = one["sections"]["FINDINGS"]
+            rows.append([f"CXR{one['number']}", text, f"films/{name}.png", ";".join(one["mesh"])])
+            touch(folder, f"films/{name}.png")
+    written(folder / "mine.csv", rows)
+    return folder
+
+
+def nih(folder, studies):
+    """Labels of the same studies, as NIH has them."""
+    rows = [["Image Index", "Finding Labels", "Follow-up #", "Patient ID"]]
+    rows += [[f"{one['number']:08}_000.png", "Effusion|Mass", 0, one["number"]] for one in studies]
+    touch(folder, *(f"images/{name}" for name, *_ in rows[1:]))
+    written(folder / "Data_Entry_2017.csv", rows)
+    return folder
+
+
+FORMS = {"openi": collection, "kaggle": kaggle, "own_table": own, "r2gen_folder": r2gen, "label_table": nih}
 
 # forms of one collection ---------------------------------------------------------------------------
 
@@ -154,9 +210,8 @@ def test_messages_list_what_every_reader_looks_for(notes, data, work):
 
 def test_every_reader_keeps_the_seam(tmp_path):
     """Sources are files of the collection; images lie below it, under a relative name."""
-    forms = {"openi": collection, "kaggle": kaggle}
-    assert forms.keys() == readers.READERS.keys()
-    for name, write in forms.items():
+    assert FORMS.keys() == readers.READERS.keys()
+    for name, write in FORMS.items():
         folder = write(tmp_path / name, [study(n) for n in range(4)])
         reader, files = readers.find(folder, tmp_path / "work")
         assert reader is readers.READERS[name] and reader.LOOKS_FOR
@@ -167,7 +222,7 @@ def test_every_reader_keeps_the_seam(tmp_path):
             (tmp_path / path).unlink()
         for one in studies:
             for image in one.images:
-                (folder / image.file).parent.mkdir(exist_ok=True)
+                (folder / image.file).parent.mkdir(parents=True, exist_ok=True)
                 (folder / image.file).touch()
         again = list(reader.studies(Files(folder, tmp_path / "work")))
         assert [[i.path for i in s.images] for s in again] == [[str(folder / i.file) for i in s.images] for s in again]
@@ -311,3 +366,494 @@ def test_several_zips_or_one_without_reports_are_refused(data, work):
     packed(data / "b.zip", {"x.png": ""})
     with pytest.raises(MedcapError, match="2 zip files"):
         build(data, work)
+
+
+# R2Gen's folder ------------------------------------------------------------------------------------
+
+
+def texts(work):
+    return [[row[name] for name in ("study_id", "split", "findings", "report")] for row in table(work / "reports.csv")]
+
+
+def test_r2gens_folder_gives_ids_splits_and_texts_of_the_xml(tmp_path):
+    studies = [study(n) for n in range(1, 12)] + [study(30, images=5), study(31, images=1)]
+    build(r2gen(tmp_path / "r2gen", studies), tmp_path / "a")
+    collection(tmp_path / "openi", studies)
+    (tmp_path / "openi/annotation.json").write_text((tmp_path / "r2gen/annotation.json").read_text())
+    build(tmp_path / "openi", tmp_path / "b")
+    assert texts(tmp_path / "a") == texts(tmp_path / "b") and len(texts(tmp_path / "a")) == 13
+    images = table(tmp_path / "a/images.csv")
+    assert images[0]["image_id"] == "CXR1_IM-0001/0" and len({row["image_id"] for row in images}) == len(images) == 28
+    assert [row["figure_id"] for row in images if row["study_id"] == "CXR30"] == ["F1", "F2", "F3", "F4", "F5"]
+
+
+SHARED = Path(__file__).parents[2] / "shared/iu_xray"
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs IU X-Ray")
+def test_r2gens_folder_of_iu_xray_gives_ids_splits_and_texts_of_its_xml(tmp_path):
+    annotation = json.loads((SHARED / "annotation.json").read_text())
+    for folder in ("r2gen", "openi"):
+        touch(tmp_path / folder, "annotation.json", content=json.dumps(annotation))
+    (tmp_path / "openi/reports").symlink_to(SHARED / "ecgen-radiology")
+    paths = [path for split in annotation.values() for record in split for path in record["image_path"]]
+    touch(tmp_path / "r2gen/images", *paths)
+    (tmp_path / "openi/images").symlink_to(tmp_path / "r2gen/images")
+    for folder in ("r2gen", "openi"):
+        built = build(tmp_path / folder, tmp_path / "work" / folder)
+        assert built.studies == {"train": 2069, "val": 296} and sum(built.radiographs.values()) == 4730
+    assert texts(tmp_path / "work/r2gen") == texts(tmp_path / "work/openi")
+
+
+@pytest.mark.parametrize("key", ["val", "valid", "validate", "Validation", "DEV"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_annotation_names_val_as_it_likes(data, work, key, encoding):
+    """With a mark of the byte order too; beside XML, and alone."""
+    studies = [study(1), study(2)]
+    for write in (collection, r2gen):
+        write(data, studies)
+        ids = {"train": "CXR1_IM-0001", key: "CXR2_IM-0002", "info": {"version": 1}}
+        records = {
+            k: [{"id": v, "report": "Clear.", "image_path": f"{v}/0.png"}] if isinstance(v, str) else v
+            for k, v in ids.items()
+        }
+        (data / "annotation.json").write_text(json.dumps(records), encoding=encoding)
+        assert build(data, work).studies == {"train": 1, "val": 1}
+        for path in data.glob("ecgen-radiology/*"):
+            path.unlink()
+
+
+def test_mimic_has_a_record_an_image(data, work):
+    """study_id is the study, subject_id the patient, whatever the id of the record."""
+    split = {"train": (50, 51, 50), "val": (52,), "test": (53,)}
+    records = {
+        name: [
+            {
+                "id": f"{n}-{k}",
+                "study_id": n,
+                "subject_id": 10 + n // 52 * n,
+                "report": f"Lungs {n} clear. ",
+                "image_path": [f"p10/p{n}/s{n}/{n}-{k}.jpg"],
+            }
+            for k, n in enumerate(studies)
+        ]
+        for name, studies in split.items()
+    }
+    for name in ("mimic_annotation_all.json", "annotation.json"):
+        touch(data, name, content=json.dumps(records))
+        paths = [record["image_path"][0] for group in records.values() for record in group]
+        built = build(touch(data, *(f"images/{path}" for path in paths)), work)
+        assert built.studies == {"train": 2, "val": 1, "test": 1} and built.radiographs["train"] == 3
+        assert built.split == name and built.left_out == {}
+        images = table(work / "images.csv")
+        assert [row["image_id"] for row in images if row["study_id"] == "50"] == ["50-0", "50-2"]
+        (data / name).unlink()
+    records["test"][0]["subject_id"] = 10
+    touch(data, "annotation.json", content=json.dumps(records))
+    with pytest.raises(MedcapError, match="annotation.json has patient 10 in train and in test"):
+        build(data, work)
+
+
+def test_a_record_that_contradicts_another_is_left_out(data, work):
+    record = {"id": "a", "study_id": 1, "subject_id": 1, "report": "Clear.", "image_path": ["a.png"]}
+    records = [record, record | {"study_id": 2}, record | {"study_id": 2, "report": "Not clear."}]
+    records += [record | {"study_id": 3}, record | {"study_id": 3, "subject_id": 2}]
+    records += [record | {"study_id": 4, "report": None}, record | {"study_id": 5, "image_path": 7}]
+    touch(data, "annotation.json", "images/a.png")
+    (data / "annotation.json").write_text(json.dumps({"train": records}))
+    assert build(data, work).studies == {"train": 1}
+    several = {"2": "one study id, several reports", "3": "one study id, several patients"}
+    assert reasons(work) == several | {"4": "no findings", "5": "no image listed"}
+
+
+def test_splits_without_reports_are_no_collection(data, work):
+    touch(data, "annotation.json", content=json.dumps({"train": [{"id": "CXR1_IM-0001", "image_path": []}]}))
+    with pytest.raises(MedcapError, match="annotation.json gives splits and no reports"):
+        build(data, work)
+    touch(data, "annotation.json", content=json.dumps({"train": [{"id": "CXR1"}], "holdout": [{"id": "CXR2"}]}))
+    with pytest.raises(MedcapError, match='annotation.json has the key "holdout", which is none of train, val, test'):
+        build(data, work)
+
+
+@pytest.mark.parametrize("form", ["openi", "kaggle", "r2gen_folder", "own_table"])
+def test_without_train_studies_it_ends_at_once(data, work, form):
+    """Not in notebook 03, which learns the words of train."""
+    FORMS[form](data, [study(1), study(2)])
+    if form == "own_table":
+        written(
+            data / "mine.csv", [["id", "report", "path", "split"], ["A", "Clear.", "films/CXR1_IM-0001-1001", "test"]]
+        )
+    else:
+        r2gen(data, [study(1), study(2)], split="test")
+    with pytest.raises(MedcapError, match=r'(annotation.json|mine.csv) has no train study.*split="7:1:2"'):
+        build(data, work)
+    assert build(data, work, ReportSettings(split="7:1:2")).has("train")
+
+
+@pytest.mark.parametrize("form", [collection, kaggle])
+def test_reports_find_r2gens_pictures(data, work, form):
+    """Nothing is lost: the sections and terms of the reports, the pictures of R2Gen."""
+    studies = [study(n, mesh=("A/b",), IMPRESSION="Fine.") for n in (1, 2, 3)]
+    form(data, studies, False)
+    r2gen(data, studies[:2])
+    built = build(data, work)
+    assert built.studies == {"train": 2} and built.radiographs == {"train": 4}
+    assert reasons(work) == {"CXR3": "no image file"}
+    assert table(work / "reports.csv")[0]["impression"] == "Fine."
+    assert table(work / "images.csv")[1]["path"] == str(data.resolve() / "images/CXR1_IM-0001/1.png")
+    touch(data, f"{studies[0]['images'][0]}.png")  # a picture of its own comes first
+    assert build(data, work).radiographs == {"train": 3}
+
+
+def test_ids_with_an_underscore_stay_apart(data, work):
+    records = [{"id": f"study_{n}", "report": "Clear.", "image_path": [f"study_{n}/0.png"]} for n in range(3)]
+    touch(data, "annotation.json", content=json.dumps({"train": records}))
+    touch(data / "images", *(f"study_{n}/0.png" for n in range(3)))
+    build(data, work)
+    assert sorted(splits(work)) == ["study_0", "study_1", "study_2"]
+
+
+# a table of one's own ------------------------------------------------------------------------------
+
+TABLES = {
+    "benchx": [["id", "report", "image_path"], ["S1", "Clear.", "a/1.png"], ["S1", "Clear.", "a/2.png"]],
+    "capitals": [["Study_ID", "Findings", "Path"], ["S1", "Clear.", "a/1.png;a/2.png"]],
+    "blanks": [["study id", "FINDINGS", "image path"], ["S1", " Clear. ", " a/1.png ; a/2.png "]],
+    "bar": [["study_id", "report", "image_path"], ["S1", "Clear.", "a/1.png|a/2.png"]],
+    "json": [["study_id", "report", "image_path"], ["S1", "Clear.", '["a\\/1.png", "a/2.png"]']],
+    "python": [["study_id", "report", "image_path"], ["S1", "Clear.", "['a/1.png', 'a/2.png']"]],
+    "numpy": [["study_id", "report", "image_path"], ["S1", "Clear.", "['a/1.png' 'a/2.png']"]],
+    "comma": [["study_id", "report", "image_path"], ["S1", "Clear.", "a/1.png, a/2.png"]],
+    "backslash": [["id", "report", "path"], ["S1", "Clear.", "a\\1.png;.\\a\\2.png"]],
+    "dicom": [["id", "report", "path"], ["S1", "Clear.", "a/1.dcm;a/2.dcm.png"]],
+    "no suffix": [["id", "report", "path"], ["S1", "Clear.", "a/1;a/2"]],
+    "elsewhere": [["id", "report", "path"], ["S1", "Clear.", "/mnt/disk/set/a/1.png;C:\\set\\a\\2.png"]],
+    "numbered": [["", "id", "report", "path"], ["0", "S1", "Clear.", "a/1.png"], ["1", "S1", "Clear.", "a/2.png"]],
+    "repeated": [["id", "report", "path"], *[["S1", "Clear.", "a/1.png"], ["S1", "", "a/2.png;a/1.png"]] * 2],
+}
+
+
+@pytest.mark.parametrize("where", ["", "tables/"])
+@pytest.mark.parametrize("form", TABLES)
+def test_a_table_of_ones_own_in_any_form(data, work, form, where):
+    touch(data, where + "a/1.png", where + "a/2.png", "Masks/a/1.png")
+    written(data / where / "mine.csv", TABLES[form])
+    built = build(data, work)
+    assert built.left_out == {} and built.radiographs == {"train": 2}
+    assert [row["path"] for row in table(work / "images.csv")] == [
+        str(data.resolve() / where / f"a/{k}.png") for k in (1, 2)
+    ]
+    assert table(work / "reports.csv")[0]["findings"] == "Clear."
+
+
+def test_columns_of_chexpert_plus(data, work):
+    header = ["path_to_image", "frontal_lateral", "deid_patient_id", "report", "section_findings", "section_impression"]
+    rows = [
+        [f"train/patient{n}/study1/view{k}.jpg", view, f"patient{n}", "WHOLE", f"Lungs {n}.", "Fine."]
+        for n in (1, 2)
+        for k, view in enumerate(("Frontal", "Lateral"), 1)
+    ]
+    written(data / "df_chexpert_plus.csv", [header, *rows])
+    touch(data, *(f"PNG/{row[0][:-4]}.png" for row in rows))
+    assert sum(build(data, work).radiographs.values()) == 4
+    assert {row["findings"] for row in table(work / "reports.csv")} == {"Lungs 1.", "Lungs 2."}
+    assert [row["view"] for row in table(work / "images.csv")] == ["frontal", "lateral"] * 2
+    assert table(work / "reports.csv")[0]["study_id"] == "train/patient1/study1"
+
+
+def test_splits_of_a_table_are_kept(data, work):
+    names = ["train", "Training", "val", "valid", "validate", "validation", "dev", "test", "TESTING", "", "holdout"]
+    rows = [[f"S{n:02}", "Clear.", f"{n}.png", name] for n, name in enumerate(names)]
+    written(data / "mine.csv", [["id", "report", "path", "split"], *rows])
+    touch(data, *(row[2] for row in rows))
+    built = build(data, work)
+    assert built.studies == {"train": 2, "val": 5, "test": 2} and built.split == "mine.csv"
+    assert reasons(work) == {"S09": "no split given", "S10": 'split "holdout" is none of train, val, test'}
+    assert build(data, work, ReportSettings(split="8:2")).split == "8:2"
+
+
+@pytest.mark.parametrize("column", ["patient_id", "Subject_ID"])
+def test_a_patient_is_in_one_split(data, work, column):
+    rows = [[f"S{n}", "Clear.", f"{n}.png", n % 20, "train" if n % 20 < 10 else "test"] for n in range(60)]
+    written(data / "mine.csv", [["id", "report", "path", column, "split"], *rows])
+    touch(data, *(row[2] for row in rows))
+    for ratio in ("auto", "7:1:2", "8:2"):
+        build(data, work, ReportSettings(split=ratio))
+        split_of = splits(work)
+        assert len(split_of) == 60 and len(set(split_of.values())) > 1
+        assert all(len({split_of[f"S{n}"] for n in range(p, 60, 20)}) == 1 for p in range(20))
+    rows[0][4] = "test"
+    written(data / "mine.csv", [["id", "report", "path", column, "split"], *rows])
+    with pytest.raises(MedcapError, match="mine.csv has patient 0 in test and in train"):
+        build(data, work)
+
+
+def test_rows_of_a_table_that_contradict_each_other_are_left_out(data, work):
+    header = ["id", "report", "path", "split", "patient_id"]
+    rows = [
+        ["A", "Clear.", "a.png", "train", 1],
+        ["B", "Clear.", "a.png", "train", 1],
+        ["B", "Not.", "b.png", "train", 1],
+    ]
+    rows += [["C", "Clear.", "a.png", "train", 1], ["C", "Clear.", "a.png", "test", 1]]
+    rows += [
+        ["D", "Clear.", "a.png", "train", 1],
+        ["D", "Clear.", "b.png", "train", 2],
+        ["", "Clear.", "a.png", "test", 3],
+    ]
+    written(touch(data, "a.png", "b.png") / "mine.csv", [header, *rows])
+    assert build(data, work).studies == {"train": 1}
+    whats = {"B": "reports", "C": "splits", "D": "patients"}
+    several = {name: f"one study id, several {what}" for name, what in whats.items()}
+    assert reasons(work) == several | {"mine.csv": "row 8 has no study id"}
+
+
+def test_a_listed_path_is_found_where_it_is_unambiguous(data, work):
+    """By its own place, by an absolute one, by its end, by its name; never another study's."""
+    outside = touch(data.parent / "outside", "o.png") / "o.png"
+    listed = {"own": "x/1234.png", "absolute": str(outside), "end": "set/p1/s1/0.png", "name": "far/abcd.png"}
+    listed |= {"other": "p3/s1/0.png", "twice": "twice.png", "up": "../outside/o.png", "mask": "masks/m.png"}
+    listed |= {"same name 1": "q1/efgh.png", "same name 2": "q2/efgh.png"}
+    written(data / "mine.csv", [["id", "report", "path"], *([k, "Clear.", v] for k, v in listed.items())])
+    touch(data, "x/1234.png", "y/1234.png", "img/p1/s1/0.png", "img/p2/s1/0.png", "films/abcd.png", "masks/m.png")
+    touch(data, "films/efgh.png", "films/a/twice.png")
+    touch(data, "films/b/twice.png", content="another")
+    build(data, work)
+    found = {row["study_id"]: row["path"] for row in table(work / "images.csv")}
+    expected = {"own": "x/1234.png", "end": "img/p1/s1/0.png", "name": "films/abcd.png", "mask": "masks/m.png"}
+    assert found == {k: str(data.resolve() / v) for k, v in expected.items()} | {"absolute": str(outside)}
+    left = dict.fromkeys(["other", "up", "same name 1", "same name 2"], "no image file")
+    assert {k: v for k, v in reasons(work).items() if k in listed} == left | {"twice": "several files for one image"}
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_with_other_marks_than_commas_is_named(data, work, mark):
+    touch(data, "mine.csv", content=mark.join(["id", "report", "path"]) + "\n")
+    with pytest.raises(MedcapError, match="mine.csv has no column id.*separated by"):
+        build(data, work)
+
+
+def test_two_tables_are_not_one_collection(data, work):
+    for name in ("train.csv", "val.csv"):
+        written(data / name, [["id", "report", "path"], ["A", "Clear.", "a.png"]])
+    with pytest.raises(MedcapError, match=r"train.csv and .*val.csv could each be the collection"):
+        build(data, work)
+
+
+def test_a_table_is_redrawn(tmp_path):
+    paths = ["a/1.png", "/mnt/b/2.jpg", "..\\c\\3.dcm", "images/4"]
+    rows = [["id", "report", "path", "mesh"], *([f"S{k}", "Clear.", p, "Nodule/lung"] for k, p in enumerate(paths))]
+    written(tmp_path / "data/sub/mine.csv", rows)
+    drawn = phantom.redraw(tmp_path / "data", tmp_path / "drawn", size=32, workers=1)
+    built = build(drawn, tmp_path / "work")
+    assert built.images == "phantom" and sum(built.radiographs.values()) == 3  # none where a path leaves the folder
+    assert all("drawn/images/" in row["path"] for row in table(tmp_path / "work/images.csv"))
+
+
+@pytest.mark.parametrize(
+    "cell", ["[", "]", "[]", "()", "[;", "''", "['", ";;|", "[[[[", '["a', "['a]", "[,]", "\\", "/", "."]
+)
+def test_a_cell_that_lists_nothing_is_no_image(data, work, cell):
+    assert all(isinstance(path, str) and path for path in own_table.paths_in(cell))
+    written(data / "mine.csv", [["id", "report", "path"], ["A", "Clear.", "a.png"], ["B", "Clear.", cell]])
+    assert build(touch(data, "a.png"), work).studies == {"train": 1} and "B" in reasons(work)
+
+
+# a table of labels ---------------------------------------------------------------------------------
+
+
+def test_labels_become_terms_that_we_understand():
+    names = "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema"
+    names += " Emphysema Fibrosis Pleural_Thickening Hernia Pneumoperitoneum Tuberculosis"
+    kinds = [from_mesh(labelled.to_mesh(name)) for name in names.split()]
+    assert all(len(found) == 1 for found in kinds) and len({found[0].name for found in kinds}) == 15
+    assert labelled.to_mesh("No Finding") == labelled.to_mesh("no_findings") == "normal"
+    assert labelled.to_mesh("Effusion|Something new|Effusion") == "Pleural Effusion;Something new"
+
+
+LABELS = {
+    "nih": [
+        ["Image Index", "Finding Labels", "Patient ID"],
+        ["1_000.png", "Mass|Edema", 1],
+        ["2_000.png", "No Finding", 2],
+    ],
+    "tb": [["image", "mask", "tuberculosis"], ["1_000.png", "1_000.png", 1], ["2_000.png", "2_000.png", "no"]],
+    "one label": [["image", "label", "patient"], ["1_000.png", "pneumonia", 1], ["2_000.png", "no_findings", 2]],
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_a_table_of_labels_is_drawn_and_is_no_reports(tmp_path, data, work, form):
+    written(touch(data, "Lung_masks/1_000.png") / "labels.csv", LABELS[form])
+    for folder in (data, phantom.redraw(data, tmp_path / "drawn", size=32, workers=1)):
+        with pytest.raises(MedcapError, match=r"no findings: 2.*table of labels without reports.*give a collection"):
+            build(folder, work)
+    reader, files = readers.find(tmp_path / "drawn", work)
+    sick, healthy = reader.studies(files)
+    assert from_mesh(sick.mesh) and healthy.mesh == "normal" and sick.study_id == "1_000" and sick.images[0].path
+    assert sick.images[0].path != healthy.images[0].path
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_left_out(data, work):
+    written(data / "labels.csv", [["image", "tuberculosis"], ["a.png", "maybe"], ["", "1"]])
+    found = [record.reason for record in labelled.studies(Files(data, work))]
+    assert found == ['tuberculosis "maybe" is neither yes nor no', "row 2 has no image"]
+
+
+# which file is the image ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["mask", "Masks", "MASK", "lung_masks", "LungMasks", "labels", "Label", "a/Labels/b", "thumbs"]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_folders_of_masks_are_no_radiographs(data, work, form, name):
+    FORMS[form](data, [study(n) for n in range(1, 5)])
+    reader, files = readers.find(data, work)
+    true = {str(Path(path).relative_to(files.folder)): path for path in files.images}
+    for path in true:
+        touch(data / name, path, Path(path).name, content="a mask")
+    images = [image for one in reader.studies(Files(data, work)) for image in one.images]
+    assert images and all(image.path in true.values() and not image.rivals for image in images)
+    for path in true.values():
+        Path(path).unlink()
+    if form != "label_table":
+        with pytest.raises(MedcapError, match="no image file: 4"):
+            build(data, work)
+        assert reasons(work)[name.removesuffix("/b")].startswith("folder of masks")
+
+
+@pytest.mark.parametrize("second", ["{}.png", "thumbnailed/{}.png", "NLMCXR_png/{}.jpg", "other/{}.PNG", "{}.jpeg"])
+def test_two_files_for_one_image_are_named_and_none_is_taken(data, work, second):
+    collection(data, [study(1, images=1), study(2)])
+    (first,), (other, _) = study(1, images=1)["images"], study(2)["images"]
+    touch(data, second.format(first), second.format(other), content="another")
+    built = build(data, work)
+    assert built.left_out == {"several files for one image": 1, "several files for one image, study kept": 1}
+    assert built.radiographs == {"train": 1}
+    rows = table(work / "left_out.csv")
+    assert all("NLMCXR_png/" in row["file"] and second[:4].replace("{}.", "") in row["file"] for row in rows)
+    (data / "ecgen-radiology/2.xml").unlink()
+    with pytest.raises(MedcapError, match=rf"{first}.*, .*{first}.*: keep one of them"):
+        build(data, work)
+
+
+def test_two_files_of_one_content_are_one_image(data, work):
+    collection(data, [study(1)])
+    names = [f"{name}.png" for name in study(1)["images"]]
+    touch(data, *names, *(f"again/{name}" for name in names))
+    assert build(data, work).radiographs == {"train": 2}
+    touch(data / "NLMCXR_dcm", *(name.replace("CXR", "").replace(".png", ".dcm") for name in names), content="DICM")
+    assert build(data, work).radiographs == {"train": 2}  # the PNG is preferred
+    for path in data.rglob("*.png"):
+        path.unlink()
+    assert {Path(row["path"]).suffix for row in (build(data, work), table(work / "images.csv"))[1]} == {".dcm"}
+
+
+def test_two_annotations_at_one_height_are_named(data, work):
+    for name in ("iu_xray", "mimic_cxr"):
+        r2gen(data / name, [study(len(name))])
+    with pytest.raises(MedcapError, match=r"iu_xray/annotation.json and .*mimic_cxr/annotation.json differ: keep one"):
+        build(data, work)
+    r2gen(data, [study(1)])
+    assert build(data, work).studies == {"train": 1}
+
+
+# what is packed, missing or foreign ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["openi", "kaggle", "own_table", "r2gen_folder"])
+@pytest.mark.parametrize("name", ["NLMCXR_png.zip", "images.tgz", "pictures/all.tar.gz", "IMAGES.TAR"])
+def test_packed_images_are_named(data, work, form, name):
+    FORMS[form](data, [study(1), study(2)])
+    for path in [*data.rglob("*.png")]:
+        path.unlink()
+    touch(data, name)
+    with pytest.raises(MedcapError, match=f"no image file: 2.*{name} is packed: unpack it beside the reports"):
+        build(data, work)
+    assert reasons(work)[name] == "packed archive, not read"
+
+
+def test_an_archive_beside_complete_images_is_of_no_interest(data, work):
+    assert build(touch(collection(data, [study(1)]), "NLMCXR_png.tgz"), work).left_out == {}
+
+
+def test_a_packed_collection_is_named(data, work):
+    touch(data, "note.txt")
+    with tarfile.open(data / "NLMCXR_reports.tgz", "w:gz") as target:
+        target.add(data / "note.txt")
+    with pytest.raises(MedcapError, match="no collection anywhere.*unpack NLMCXR_reports.tgz and give the folder"):
+        build(data, work)
+
+
+def test_a_zip_within_a_zip_is_named(tmp_path, data, work):
+    packed(data / "inner.zip", {"1.xml": xml(study(1))})
+    packed(tmp_path / "a.zip", {"data/inner.zip": (data / "inner.zip").read_bytes()})
+    with pytest.raises(MedcapError, match=r"no collection in .*a.zip: unpack a.zip/data/inner.zip and give the folder"):
+        build(tmp_path / "a.zip", work)
+    packed(tmp_path / "b.zip", {"1.xml": xml(study(1)), "png.tgz": "packed"})
+    with pytest.raises(MedcapError, match=r"no image file: 1.*b.zip/png.tgz is packed: unpack it"):
+        build(tmp_path / "b.zip", work)
+
+
+def test_a_missing_kaggle_table_is_named(data, work):
+    for name, other in (("indiana_projections", "indiana_reports"), ("indiana_reports", "indiana_projections")):
+        kaggle(data, [study(1)])
+        (data / f"{name}.csv").unlink()
+        with pytest.raises(MedcapError, match=f"{name}.csv not found beside .*{other}.csv: get both CSV files"):
+            build(data, work)
+
+
+@pytest.mark.parametrize(
+    "content", ["<notes/>", "", "<svg xmlns='a'/>", "no XML", "<annotation><object/></annotation>"]
+)
+@pytest.mark.parametrize("form", ["kaggle", "own_table", "r2gen_folder"])
+def test_foreign_xml_does_not_hide_a_table(data, work, form, content):
+    touch(FORMS[form](data, [study(1)]), "a/notes.xml", content=content)
+    assert build(data, work).studies == {"train": 1}
+    assert form != "kaggle" or reasons(work) == {"a/notes.xml": "not an Open-i report"}
+
+
+def test_one_report_of_open_i_does_not_hide_a_table_in_silence(data, work):
+    kaggle(data, [study(n) for n in range(1, 4)])
+    touch(data, "1.xml", content=xml(study(1)))
+    assert build(data, work).left_out == {"in Kaggle's table only, the XML was read": 2}
+
+
+@pytest.mark.parametrize("form", ["{}.0", "{}.00", " {} ", "CXR{}"])
+@pytest.mark.parametrize("name", ["indiana_reports.csv", "indiana_projections.csv", "*.csv"])
+def test_a_uid_is_a_number(data, work, form, name):
+    kaggle(data, [study(1), study(10)])
+    for path in data.glob(name):
+        header, *lines = path.read_text().splitlines()
+        cells = [line.split(",", 1) for line in lines]
+        path.write_text("\n".join([header, *(f"{form.format(uid)},{rest}" for uid, rest in cells)]))
+    assert build(data, work).left_out == {} and sorted(splits(work)) == ["CXR1", "CXR10"]
+
+
+@pytest.mark.parametrize("table_name", ["indiana_reports.csv", "indiana_projections.csv"])
+@pytest.mark.parametrize("end", [",", ",,", ",x"])
+def test_rows_longer_than_the_header_are_named(data, work, table_name, end):
+    path = kaggle(data, [study(1)]) / table_name
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(line + end for line in lines)]))
+    with pytest.raises(MedcapError, match=rf"{table_name} .*line 2 has \d+ cells"):
+        build(data, work)
+
+
+def test_sections_that_are_joined_end_with_a_stop(data, work):
+    for text, joined in (("HERE", "Lungs clear. Heart normal."), ("HERE!", "Lungs clear! Heart normal."), ("", "")):
+        one = xml(study(1, "HERE")).replace(
+            ">HERE<", f">{text.replace('HERE', 'Lungs clear')}</AbstractText>"
+            '<AbstractText Label="FINDINGS">Heart normal.</AbstractText><AbstractText Label="X"><'
+        )  # fmt: skip
+        touch(collection(data, [study(1)]), "ecgen-radiology/1.xml", content=one)
+        build(data, work)
+        assert table(work / "reports.csv")[0]["findings"] == (joined or "Heart normal.")
+
+
+def test_a_line_break_of_a_kaggle_table_is_a_blank(data, work):
+    kaggle(data, [study(1, "No pneumothorax.\nCardiomegaly.\r\n\nEffusion."), study(2, "Clear.<br/>Normal.")])
+    build(data, work)
+    reports = [row["report"] for row in table(work / "reports.csv")]
+    assert reports == ["no pneumothorax . cardiomegaly . effusion .", "clear . normal ."]

@@ -26,6 +26,7 @@ import numpy as np
 
 from .. import readers
 from ..clinical.findings import Finding, from_mesh, to_mesh
+from ..clinical.language import require_english
 from ..clinical.phrasing import LANGUAGE, sample_findings, write_report
 from ..readers.collection import LeftOut, Study
 from ..runtime.cache import stamp
@@ -200,9 +201,9 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
 def _jobs(records: Iterable[Study | LeftOut], source: Path, seed: int) -> list[Job]:
     """The pictures to draw: each file once, none outside of the copy, none under a name that is not found again."""
     jobs, drawn, tagged = [], set(), False
-    for study in records:
-        if isinstance(study, LeftOut):
-            continue
+    studies = [study for study in records if not isinstance(study, LeftOut)]
+    require_english([study.findings for study in studies], str(source))  # as 01 will, after the hours of drawing
+    for study in studies:
         images = []
         for k, image in enumerate(study.images):
             view = image.view if image.view in ("frontal", "lateral") else "lateral" if k else "frontal"

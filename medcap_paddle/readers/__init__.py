@@ -8,11 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..runtime.files import MedcapError
-from . import kaggle, openi
-from .archive import unzip
+from . import kaggle, labelled, openi, r2gen, table
+from .archive import inner, unzip
 from .collection import Files, Reader
 
-READERS: dict[str, Reader] = {"openi": openi, "kaggle": kaggle}
+READERS: dict[str, Reader] = {
+    "openi": openi,
+    "kaggle": kaggle,
+    "own_table": table,
+    "r2gen_folder": r2gen,
+    "label_table": labelled,
+}
 
 
 def find(data_dir: str | Path, work_dir: str | Path, unzipped: str = "unzipped") -> tuple[Reader, Files]:
@@ -35,12 +41,16 @@ def find(data_dir: str | Path, work_dir: str | Path, unzipped: str = "unzipped")
             raise MedcapError(f"{data_dir} has {len(archives)} zip files and no reports: give one of them as data_dir")
         if not archives:
             looked = f"{len(files.paths)} files looked at"
-            raise MedcapError(f"no collection anywhere in {data_dir} ({looked}): {wanted}")
+            raise MedcapError(f"no collection anywhere in {data_dir} ({looked}): {_unpack(files)}{wanted}")
         archive = archives[0]
-    files = Files(unzip(archive, work_dir / unzipped), skip=work_dir)
+    files = Files(unzip(archive, work_dir / unzipped), skip=work_dir, within=inner(archive))
     if reader := _reader_of(files):
         return reader, files
-    raise MedcapError(f"no collection in {archive}: {wanted}")
+    raise MedcapError(f"no collection in {archive}: {_unpack(files)}{wanted}")
+
+
+def _unpack(files: Files) -> str:
+    return f"unpack {', '.join(files.packed[:3])} and give the folder; else " if files.packed else ""
 
 
 def _reader_of(files: Files) -> Reader | None:

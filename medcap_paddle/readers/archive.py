@@ -15,9 +15,10 @@ import zlib
 from pathlib import Path
 
 from ..runtime.files import MedcapError, digest, read_json, write_json
+from .collection import IMAGE_SUFFIXES, PACKED_SUFFIXES
 
 LARGEST = 64 << 30  # bytes when unpacked; the whole IU X-Ray collection has about 14 GB
-WANTED = (".xml", ".csv", ".json", ".png", ".jpg", ".jpeg")
+WANTED = (".xml", ".csv", ".json", *IMAGE_SUFFIXES)
 
 
 def unzip(archive: str | Path, folder: str | Path, limit: int = LARGEST) -> Path:
@@ -42,6 +43,14 @@ def unzip(archive: str | Path, folder: str | Path, limit: int = LARGEST) -> Path
             f"{archive} cannot be unpacked ({error}): get it again, or unpack it yourself and give the folder"
         ) from error
     return folder
+
+
+def inner(archive: str | Path) -> list[str]:
+    """Names of the archives inside of `archive`, which `unzip` leaves packed: "<archive>/<name>"."""
+    archive = Path(archive)
+    with zipfile.ZipFile(archive) as source:
+        names = [_safe_name(archive, entry) for entry in source.infolist()]
+    return [f"{archive.name}/{name}" for name in names if name.lower().endswith(PACKED_SUFFIXES)]
 
 
 def _is_unpacked(folder: Path, stamp: list) -> bool:

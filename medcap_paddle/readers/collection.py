@@ -1,21 +1,28 @@
 """The seam between a collection on disk and the tables: `Files` finds, a `Reader` reads.
 
 A reader is a module or an object in `readers.READERS`. It gives the studies as they are found. Which of them are usable
-(`select`), the splits and the tables are the same for all readers.
+(`selection`), the splits and the tables are the same for all readers.
 """
 
 from __future__ import annotations
 
+import filecmp
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from ..text import clean
+from ..runtime.files import MedcapError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, ".dcm")
+PACKED_SUFFIXES = (".zip", ".tgz", ".tar.gz", ".tar", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+# words in the names of folders whose pictures are no radiographs, and what a word is in LungMasks or lung_masks
+SET_ASIDE = ("mask", "label", "segmentation", "thumb", "thumbnail")
+WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 
 
 @dataclass(slots=True)
@@ -27,6 +34,7 @@ class Image:
     view: str  # "frontal", "lateral", or "" where it is not known
     file: str  # its path below the collection's folder: a PNG drawn there is found again
     path: str = ""  # of the file found, "" where it is missing
+    rivals: tuple[str, ...] = ()  # where several different files claim to be it: none of them is taken
 
 
 @dataclass(slots=True)
@@ -41,6 +49,8 @@ class Study:
     impression: str = ""
     mesh: str = ""
     images: list[Image] = field(default_factory=list)
+    split: str = ""  # "train", "val" or "test" where the source says so
+    patient: str = ""  # whose it is, where the source says so
 
 
 @dataclass(slots=True)
@@ -59,7 +69,9 @@ class Files:
     devices, which can be read for ever, are no files.
     """
 
-    def __init__(self, folder: str | Path, skip: str | Path):
+    def __init__(self, folder: str | Path, skip: str | Path, within: Iterable[str] = ()):
+        self._aside: dict[str, str] = {}
+        self.within = tuple(within)  # archives inside the archive that `folder` was unpacked from
         self.folder = folder = os.path.abspath(folder)
         paths = []
         top = Path(os.path.realpath(folder))
@@ -79,20 +91,62 @@ class Files:
 
     @cached_property
     def images(self) -> list[str]:
-        """Paths of the image files."""
-        return self.ending(*IMAGE_SUFFIXES)
+        """Paths of the image files, but for those in folders of masks, labels or thumbnails."""
+        return [path for path in self.ending(*IMAGE_SUFFIXES) if not self.aside(path)]
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for path in self.paths:
+            paths.setdefault(path[path.rindex(os.sep) + 1 :], []).append(path)
+        return paths
+
+    @property
+    def packed(self) -> list[str]:
+        """Names of the archives that nobody has unpacked, relative."""
+        return [*map(self.relative, self.ending(*PACKED_SUFFIXES)), *self.within]
+
+    def aside(self, path: str) -> str:
+        """The folder, relative, that says an image is no radiograph (masks, Lung_Masks, labels, thumbs), or ""."""
+        folder = os.path.dirname(path)
+        if folder not in self._aside:
+            parts = self.relative(folder).split(os.sep)
+            marked = [k for k, part in enumerate(parts, 1) if set(map(_singular, WORD.findall(part))) & set(SET_ASIDE)]
+            self._aside[folder] = os.sep.join(parts[: marked[0]]) if marked else ""
+        return self._aside[folder]
 
     def named(self, name: str) -> str:
-        """Path of the first file of that name, or ""."""
-        return next((path for path in self.paths if os.path.basename(path) == name), "")
+        """Path of the file of that name nearest to the top, or ""; MedcapError where two differ there."""
+        paths = self._by_name.get(name, [])
+        level = [path for path in paths if path.count(os.sep) == paths[0].count(os.sep)]
+        if any(not same_content(level[0], path) for path in level[1:]):
+            raise MedcapError(f"{' and '.join(level)} differ: keep one, or give the folder of one collection")
+        return level[0] if level else ""
 
     def relative(self, path: str) -> str:
         """`path` below the collection's folder."""
         return path[len(self.folder) :].lstrip(os.sep)
 
 
+def _singular(word: str) -> str:
+    return word.lower().rstrip("s")
+
+
+def same_content(a: str, b: str) -> bool:
+    """Whether two files hold the same bytes."""
+    try:
+        return os.path.samefile(a, b) or filecmp.cmp(a, b, shallow=False)
+    except OSError:
+        return False
+
+
+def whole(number: str) -> str:
+    """A number as an id: 1.0, which a spreadsheet made of 1, is 1."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", number.strip())
+
+
 class Reader(Protocol):
-    """One form of collection."""
+    """One form of collection. `WITHOUT_FINDINGS`, where there is one, says what to do where no study has findings."""
 
     LOOKS_FOR: str  # what `matches` looks for, in a few words: error messages list it
 
@@ -104,37 +158,3 @@ class Reader(Protocol):
 
     def sources(self, files: Files) -> list[str]:
         """Paths of the collection's files other than images: a change in one is noticed, a copy needs them all."""
-
-
-def select(
-    records: Iterable[Study | LeftOut], split_of: dict[str, str], cleaning: str
-) -> tuple[dict[str, tuple[Study, str]], list[tuple[str, str, str]]]:
-    """The usable studies, id -> (study, its cleaned report), and the rows of left_out.csv: study id, file, reason.
-
-    `split_of` are the studies of an annotation.json: where there is one, the others are left out.
-    """
-    studies: dict[str, tuple[Study, str]] = {}
-    left_out: list[tuple[str, str, str]] = []
-    seen: set[str] = set()
-    for study in records:
-        if isinstance(study, LeftOut):
-            left_out.append((study.study_id, study.file, study.reason))
-            continue
-        report = clean(study.findings, cleaning)
-        missing = [image.image_id for image in study.images if not image.path]
-        checks = {
-            "duplicate study id": study.study_id in seen,
-            "no findings": not study.findings,
-            "empty after cleaning": not report,
-            "no image listed": not study.images,
-            "no image file": len(missing) == len(study.images),
-            "not in annotation.json": split_of and study.study_id not in split_of,
-        }
-        seen.add(study.study_id)
-        if reason := next((reason for reason, holds in checks.items() if holds), ""):
-            left_out.append((study.study_id, study.file, reason))
-        else:
-            studies[study.study_id] = study, report
-            left_out += [(study.study_id, image_id, "image file missing, study kept") for image_id in missing]
-    left_out += [(name, "annotation.json", "not in the collection") for name in split_of if name not in seen]
-    return studies, left_out

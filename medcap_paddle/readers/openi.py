@@ -7,75 +7,58 @@ release calls CXR54_IM-2145-1001 54_IM-2145-1001.dcm.png, and images are found u
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from ..runtime.files import read_table
-from .collection import IMAGE_SUFFIXES, Files, Image, LeftOut, Study
+from ..clinical.plain import joined
+from . import kaggle
+from .annotation import Pictures
+from .collection import Files, Image, LeftOut, Study
+from .images import ById, image_key
 
 LOOKS_FOR = "*.xml (Open-i: unpack NLMCXR_reports.tgz and NLMCXR_png.tgz of openi.nlm.nih.gov in one folder)"
-KAGGLE_TABLES = ("indiana_reports.csv", "indiana_projections.csv")
-PROJECTIONS = ["uid", "filename", "projection"]
-KAGGLE_AGAIN = "get both CSV files of the Kaggle release again"
 LARGEST_XML = 1 << 20  # bytes; real reports have 3,000
 
 
 def matches(files: Files) -> bool:
-    return bool(files.ending(".xml"))
+    """Whether an XML file is a report of Open-i, or any lies there and no table of another form."""
+    reports = files.ending(".xml")
+    return any(map(_is_report, reports)) or bool(reports and not files.ending(".csv", ".json"))
+
+
+def _is_report(path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as source:
+            return b"eCitation" in source.read(4096).replace(b"\0", b"")  # in UTF-16 every other byte is zero
+    except OSError:
+        return False
 
 
 def sources(files: Files) -> list[str]:
     """The reports, and Kaggle's tables where they lie beside."""
-    return [*files.ending(".xml"), *filter(None, map(files.named, KAGGLE_TABLES))]
+    return [*files.ending(".xml"), *kaggle.sources(files)]
 
 
 def studies(files: Files) -> Iterator[Study | LeftOut]:
-    """Every XML file, in the order of `files`. MedcapError where a Kaggle table that lies beside cannot be read."""
-    paths = image_paths(files)
-    views = {image_key(name): view for _, name, view in projections(files)}
+    """Every XML file, in the order of `files`; rows of Kaggle's reports that have no XML file are left out.
+
+    MedcapError where a Kaggle table that lies beside cannot be read.
+    """
+    finder, pictures, read_ids = ById(files), Pictures(files), set()
+    views = {image_key(name): view for _, name, view in kaggle.projections(files)}
     for path in files.ending(".xml"):
         study = read(path, files.relative(path))
         if isinstance(study, Study):
+            read_ids.add(study.study_id)
             for image in study.images:
                 key = image_key(image.image_id)
-                image.view, image.path = views.get(key, ""), paths.get(key, "")
+                image.view = views.get(key, "")
+                image.path, image.rivals = finder.find(key)
+            pictures.lend(study)
         yield study
-
-
-# Names of images ---------------------------------------------------------------------------------
-
-
-def image_key(name: str) -> str:
-    """One key for one image: Open-i's CXR54_IM-2145-1001 is Kaggle's 54_IM-2145-1001.dcm.png.
-
-    Open-i says the number of study 1 twice: CXR1_1_IM-0001-3001.
-    """
-    if name.lower().endswith(IMAGE_SUFFIXES):
-        name = name[: name.rindex(".")]
-    if name[-4:].lower() == ".dcm":
-        name = name[:-4]
-    number, mark, rest = name.partition("_")
-    number = number[3:] if number[:3].upper() == "CXR" else number
-    return f"CXR{number}_{rest.removeprefix(number + mark)}" if mark and number.isdecimal() else name
-
-
-def image_paths(files: Files) -> dict[str, str]:
-    """`image_key` -> path of the image file, the one nearest to the collection's top."""
-    return {image_key(os.path.basename(path)): path for path in reversed(files.images)}
-
-
-def projections(files: Files) -> Iterator[tuple[str, str, str]]:
-    """uid, file name and view of every image in Kaggle's table; nothing where the collection has no such table."""
-    path = files.named("indiana_projections.csv")
-    if path:
-        table = read_table(path, PROJECTIONS, KAGGLE_AGAIN)
-        for uid, name, view in zip(*(table[column].tolist() for column in PROJECTIONS), strict=True):
-            yield uid.strip(), name, view.strip().lower()
-
-
-def joined(terms: Iterable[str]) -> str:
-    """MeSH terms as one cell."""
-    return ";".join(term.strip() for term in terms if term.strip())
+    for study_id in (f"CXR{uid}" for uid in kaggle.uids(files)):
+        if study_id not in read_ids:
+            yield LeftOut(study_id, kaggle.REPORTS, "in Kaggle's table only, the XML was read")
 
 
 # XML ---------------------------------------------------------------------------------------------
@@ -101,14 +84,14 @@ def read(path: str, file: str) -> Study | LeftOut:
     for element in _below(root, "MedlineCitation", "Article", "Abstract", "AbstractText"):
         label = element.get("Label", "").strip().lower()
         if label in sections:
-            text = "".join(element.itertext()) if len(element) else element.text or ""
-            sections[label] = f"{sections[label]} {text.strip()}".strip()
+            text = " ".join(element.itertext()) if len(element) else element.text or ""
+            sections[label] = joined([sections[label], text]) if sections[label] else text.strip()
     images = []
     for element in root.findall("parentImage"):
         image_id = element.get("id", "").strip()
         figure_id = element.findtext("figureId", "").strip()
         images.append(Image(image_id, figure_id, "", f"NLMCXR_png/{image_id}.png"))
-    mesh = joined(term.text or "" for term in _below(root, "MeSH", "major"))
+    mesh = kaggle.joined(term.text or "" for term in _below(root, "MeSH", "major"))
     return Study(study_id, file, **sections, mesh=mesh, images=images)
 
 
