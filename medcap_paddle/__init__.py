@@ -12,20 +12,14 @@ from .runtime import cpu
 __version__ = "0.2.0"
 
 ROOMS = (
-    *("runtime.cpu", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache", "runtime.workers"),
-    *("runtime.distributed", "models.decoder", "models.lstm", "models", "config", "runtime.loop"),
-    *("clinical.findings", "clinical.phrasing", "clinical.labels"),
-    *(
-        "text",
-        "splits",
-        "readers.archive",
-        "readers.collection",
-        "readers.openi",
-        "readers.kaggle",
-        "readers",
-        "reports",
-    ),
-    *("image", "vision.weights", "vision.networks", "vision.probe", "vision.pretrain", "vision.job", "encoder"),
+    *("runtime.cpu", "runtime.rows", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache"),
+    *("runtime.workers", "runtime.distributed", "models.decoder", "models.lstm", "models", "config", "runtime.loop"),
+    *("clinical.findings", "clinical.phrasing", "clinical.plain", "clinical.labels", "clinical.language"),
+    *("text", "splits", "readers.collection", "readers.archive", "readers.images", "readers.annotation"),
+    *("readers.kaggle", "readers.openi", "readers.table", "readers.r2gen", "readers.labelled", "readers"),
+    *("readers.selection", "reports"),
+    *("vision.intensity", "vision.doubts", "vision.dicom", "vision.film", "image"),
+    *("vision.pth", "vision.weights", "vision.networks", "vision.probe", "vision.pretrain", "vision.job", "encoder"),
     *("vision.predictor", "feature_file", "features", "vocab", "dataset", "loss", "runs", "train", "beam_search"),
     *("metrics.ngrams", "metrics.meteor", "metrics.bootstrap", "metrics.diversity", "metrics.pairs", "metrics"),
     *(

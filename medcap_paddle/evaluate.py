@@ -7,10 +7,12 @@ Reads predictions.csv (`study_id, reference, prediction`; ours also `nll, words`
      "strata": {stratum: {"studies", "figures"}},
      "classes": {observation: {"precision", "recall", "f1", "positives"}}}
 
-"low" and "high" are a 95% bootstrap interval over studies. "p" is two-sided, of the difference to the reference run on
-the same resamples. CIDEr and ROUGE-L resample the scores of the studies, and CIDEr keeps the document frequencies of
-the full set; BLEU, perplexity and the clinical metrics are computed anew from the counts of each resample. Runs named
-<run>, <run>_seed1, <run>_seed2 ... differ only in the seed of their training; they get a row for their mean.
+An undefined "value" (CIDEr where all references are the same, F1 without any positive) is null, in tables a dash, and a
+note says why. "low" and "high" are a 95% bootstrap interval over studies (see `metrics.bootstrap`). "p" is two-sided,
+of the difference to the reference run on the same resamples. CIDEr and ROUGE-L resample the scores of the studies, and
+CIDEr keeps the document frequencies of the full set; BLEU, perplexity and the clinical metrics are computed anew from
+the counts of each resample. Runs named <run>, <run>_seed1, <run>_seed2 ... differ only in the seed of their training;
+they get a row for their mean.
 
     python -m medcap_paddle.evaluate predictions.csv [more.csv ...] [--train reports.csv] [--labels labels.csv]
         [--protocol r2gen] [--against FILE] [--json out.json]
@@ -24,14 +26,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import vocab as vocabulary
-from .clinical.labels import OBSERVATIONS, knowledge
+from .clinical import labels as given_labels
+from .clinical.labels import OBSERVATIONS, knowledge  # noqa: F401
 from .config import ReportSettings
-from .metrics import BUILT_IN, HEADLINE, METRICS
+from .metrics import BUILT_IN, METRICS
 from .metrics.comparison import RESAMPLES, evaluate  # noqa: F401  (the number of resamples belongs to the table)
-from .metrics.pairs import PROTOCOLS, prepare, read_predictions  # noqa: F401
-from .metrics.table import by_stratum, compare
+from .metrics.pairs import PROTOCOLS, prepare, read_predictions, read_train  # noqa: F401
+from .metrics.table import by_stratum, compare, report  # noqa: F401
 from .runtime import cache
-from .runtime.files import MedcapError, cli_errors, digest, lock, read_json, read_table, write_json
+from .runtime.files import MedcapError, cli_errors, digest, lock, read_json, shown, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from .reports import Collection
 
 _ROOM = Path(__file__).parent
-_CODE = [_ROOM / "text.py", _ROOM / "clinical/labels.py", _ROOM / "evaluate.py", *sorted(_ROOM.glob("metrics/*.py"))]
+_CODE = [_ROOM / "text.py", _ROOM / "evaluate.py", *sorted([*_ROOM.glob("metrics/*.py"), *_ROOM.glob("clinical/*.py")])]
 RULES = digest(*(path.read_bytes() for path in _CODE))  # results of an older version are not kept
 
 
@@ -58,6 +61,7 @@ def evaluate_runs(
     whole, single = Path(runs_dir) / "metrics.json", [Path(runs_dir) / name / "metrics.json" for name in tables]
     vocab, train = set(vocab) if vocab else None, set(train)
     missing = [reason for metric in METRICS.values() if (reason := metric.missing())]
+    known = {*missing, *(metric.undefined for metric in METRICS.values())}  # other notes are of failures
     texts = {name: table.astype(str).to_dict("list") for name, table in tables.items()}
     inputs = digest(RULES, knowledge(), texts, list(texts), vocab and sorted(vocab), sorted(train), split, missing)
     if METRICS == BUILT_IN and cache.is_current(whole, inputs, *single):
@@ -66,7 +70,7 @@ def evaluate_runs(
     with lock(whole):
         write_runs(runs_dir, metrics)
         write_json(whole, metrics)
-        if METRICS == BUILT_IN and all(set(content.get("notes", [])) <= set(missing) for content in metrics.values()):
+        if METRICS == BUILT_IN and all(set(content.get("notes", [])) <= known for content in metrics.values()):
             cache.mark_done(whole, inputs, *single)
     return metrics
 
@@ -103,26 +107,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", help="write everything to this file")
     options = parser.parse_args(arguments)
     with cli_errors():
-        tables = {path: read_predictions(path) for path in options.predictions}
-        train, vocab, labels = [], None, None
-        if options.train:
-            reports = read_table(options.train, ["split", "report"], "give the reports.csv of 01_reports.ipynb")
-            train = list(reports.report[reports.split == "train"])
-            vocab = vocabulary.build(train, ReportSettings().min_freq)
-        if options.labels:
-            labels = read_table(options.labels, ["study_id", *OBSERVATIONS], "give a table of labels")
-        reference_run = options.against or options.predictions[0]
+        tables = {shown(path): read_predictions(path) for path in options.predictions}
+        train = read_train(options.train) if options.train else []
+        vocab = vocabulary.build(train, ReportSettings().min_freq) if options.train else None
+        labels = given_labels.read(options.labels) if options.labels else None
+        reference_run = shown(options.against or options.predictions[0])
         if reference_run not in tables:
             raise MedcapError(f"--against {reference_run} is not among the files: give it as a file too")
         metrics = evaluate(tables, options.protocol, vocab, train, labels, reference_run)
-    print(compare(metrics).to_string())
-    if vocab is None and PROTOCOLS[options.protocol].unk:
-        print("\nWithout --train no rare word of a reference becomes <unk>, as the protocol asks for.")
-    for note in metrics[reference_run]["notes"]:
-        print(f"\n{note}")
-    print(f"\n{METRICS[HEADLINE].heading} by stratum\n{by_stratum(metrics).round(3).to_string()}")
-    if options.json:
-        write_json(options.json, metrics)
+        if options.json:
+            write_json(options.json, metrics)
+        no_unk = "Without --train no rare word of a reference becomes <unk>, as the protocol asks for."
+        print(report(metrics, *([no_unk] if vocab is None and PROTOCOLS[options.protocol].unk else [])))
 
 
 if __name__ == "__main__":

@@ -199,12 +199,15 @@ def curves(history: pd.DataFrame | None = None) -> Figure:
 
 def intervals(metrics: dict[str, dict], names: Sequence[str] = (HEADLINE,)) -> Figure:
     """Forest plot: figures of every run with their 95% intervals, the run with the best first figure on top."""
-    runs = sorted(metrics, key=lambda run: metrics[run]["figures"][names[0]]["value"])
+    runs = sorted(metrics, key=lambda run: metrics[run]["figures"][names[0]]["value"] or 0)
     figure, [axes] = _axes(4.2 * len(names), 0.9 + 0.3 * len(runs), 1, len(names))
     for ax, name in zip(axes, names, strict=True):
         for y, run in enumerate(runs):
             entry = metrics[run]["figures"][name]
-            ax.plot([entry["low"], entry["high"]], [y, y], color=BLUE, lw=2)
+            if entry["value"] is None:  # undefined
+                continue
+            if entry["low"] is not None:
+                ax.plot([entry["low"], entry["high"]], [y, y], color=BLUE, lw=2)
             ax.plot(entry["value"], y, "o", color=BLUE)
             ax.annotate(f"{entry['value']:.3f}", (entry["value"], y), (0, 5), textcoords="offset points", ha="center")
         ax.set_yticks(range(len(runs)), runs if ax is axes[0] else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .clinical.plain import joined, plain, says_nothing  # noqa: F401
 from .runtime.files import MedcapError
 
 _DROPPED = str.maketrans("", "", ".,;:?!*%^&_+=@()[]{}<>\"'/\\")  # the hyphen stays: "x-xxxx" is a word
@@ -15,8 +16,9 @@ def clean(text: str, rules: str = "r2gen") -> str:
 
     "r2gen" is the rule behind the published IU X-Ray scores (Chen et al., EMNLP 2020, `tokenizers.py` of their code):
     lower case, no enumeration numbers, no punctuation except a "." token after every sentence. "original" is what the
-    AI Studio notebook meant to do: letters only. Other `rules` raise MedcapError.
+    AI Studio notebook meant to do: letters only. Both read `plain` text. Other `rules` raise MedcapError.
     """
+    text = plain(text)
     if rules == "original":
         return " ".join(re.sub("[^a-zA-Z]", " ", text).lower().split())
     if rules != "r2gen":

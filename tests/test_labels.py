@@ -1,5 +1,6 @@
 """Laws of the report labeler, on sentences of our own, and of its scores against scikit-learn."""
 
+import re
 import subprocess
 import sys
 
@@ -159,9 +160,10 @@ def two_raters():
 def test_scores_are_those_of_scikit_learn(two_raters):
     reference, predicted = two_raters
     ours = clinical(reference, predicted)
-    per_class = precision_recall_fscore_support(reference, predicted, zero_division=0)
+    per_class = precision_recall_fscore_support(reference, predicted, zero_division=np.nan)
     for name, *values in zip(OBSERVATIONS, *per_class, strict=True):
-        assert [ours["classes"][name][k] for k in ("precision", "recall", "f1", "positives")] == pytest.approx(values)
+        found = [ours["classes"][name][k] for k in ("precision", "recall", "f1", "positives")]
+        assert found == [None if np.isnan(value) else pytest.approx(value) for value in values]
     micro = precision_recall_fscore_support(reference[:, :-1], predicted[:, :-1], average="micro")[:3]
     assert [ours[f"micro_{k}"] for k in ("precision", "recall", "f1")] == pytest.approx(micro)
     seen = reference[:, :-1].any(0)
@@ -182,7 +184,7 @@ def test_perfect_and_empty_predictions(two_raters):
     reference, _ = two_raters
     assert clinical(reference, reference)["macro_f1"] == clinical(reference, reference)["micro_f1"] == 1
     assert clinical(reference, np.zeros_like(reference))["macro_f1"] == 0
-    assert clinical(reference[:0], reference[:0])["macro_f1"] == 0
+    assert clinical(reference[:0], reference[:0])["macro_f1"] is None
     with pytest.raises(ValueError, match="same studies"):
         counts(reference, reference[:1])
 
@@ -234,10 +236,205 @@ def test_unusable_labels_are_refused():
     asked, table = pd.Series(["CXR7"]), chexpert(["CXR7_IM-1"])
     with pytest.raises(MedcapError, match="no row for CXR8 .1 studies"):
         labels.given(table, pd.Series(["CXR7", "CXR8"]))
-    with pytest.raises(MedcapError, match="7 more than once"):
+    with pytest.raises(MedcapError, match="CXR7_IM-1 more than once"):
         labels.given(pd.concat([table, table]), asked)
-    with pytest.raises(MedcapError, match="'yes' as Edema of CXR7"):
-        labels.given(table.assign(Edema="yes"), asked)
+    with pytest.raises(MedcapError, match="'maybe' as Edema of CXR7"):
+        labels.given(table.assign(Edema="maybe"), asked)
+
+
+# Sentences, each with the one observation that it affirms or leaves open ("": none) -----------------------------------
+
+# A negation ends at ; ! ? and at a dash between words.
+ENDS = {
+    "No pneumothorax; left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax! Left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax - left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax -- left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax \u2014 left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax\u2014left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax \u2013 left pleural effusion.": "Pleural Effusion",
+    "Cardiomegaly; no effusion.": "Cardiomegaly",
+    "Cardiomegaly - no effusion.": "Cardiomegaly",
+    "The lungs are clear; no effusion or pneumothorax.": "",
+    "Effusion has resolved; edema persists.": "Edema",
+    "No evidence of pneumonia; cardiomegaly.": "Cardiomegaly",
+    "Without effusion; with atelectasis.": "Atelectasis",
+    "1) No effusion 2) Cardiomegaly": "Cardiomegaly",
+    "- No effusion\n- Cardiomegaly": "Cardiomegaly",
+    "No effusion\n\nCardiomegaly": "Cardiomegaly",
+    "No effusion.\nCardiomegaly.": "Cardiomegaly",
+    "Negative for pneumothorax; positive for effusion.": "Pleural Effusion",
+    "No change in the small effusion; no pneumothorax.": "Pleural Effusion",
+    "Improved edema; no effusion.": "Edema",
+    "Consolidation not identified; opacity at left base.": "Lung Opacity",
+    "No pneumothorax because of the tube; tube in place.": "Support Devices",
+    "Lungs clear!No effusion!": "",
+    "Without evidence of edema -- stable cardiomegaly.": "Cardiomegaly",
+    "No consolidation; no effusion; no pneumothorax.": "",
+    "No consolidation; mild atelectasis; no pneumothorax.": "Atelectasis",
+    "No focal opacity; nodule in the right apex.": "Lung Lesion",
+    "No nodule; the opacity is unchanged.": "Lung Opacity",
+    "Lungs are free of edema - heart is enlarged.": "Cardiomegaly",
+}
+# A finding and its value.
+PAIRS = {
+    "No pneumothorax? Left pleural effusion.": "Pleural Effusion",
+    "No pneumothorax: left pleural effusion.": "",
+    "Pleural effusion: none.": "",
+    "Pleural effusion: None": "",
+    "Pneumothorax: no.": "",
+    "Pneumothorax: absent. Effusion: none. Consolidation: none.": "",
+    "Pleural effusion: none, pneumothorax: none, cardiomegaly: mild.": "Cardiomegaly",
+    "Cardiomegaly: mild, effusion: none.": "Cardiomegaly",
+    "Pleural effusion, pneumothorax: none.": "",
+    "Pleural effusion - none.": "",
+    "Pleural effusion: negative.": "",
+    "Pleural effusion: not seen.": "",
+    "Pleural effusion: no evidence.": "",
+    "Pneumothorax: No pneumothorax.": "",
+    "Pleural effusion: There is no pleural effusion.": "",
+    "Pleural effusion: small, left.": "Pleural Effusion",
+    "Cardiomegaly: no change.": "Cardiomegaly",
+    "Cardiomegaly: present.": "Cardiomegaly",
+    "Effusion (none).": "",
+    "Pneumothorax? No.": "",
+    "pleural effusion none .": "",
+    "pneumothorax no .": "",
+    "Heart size: normal. Lungs: clear. Pleural effusion: none. Pneumothorax: none.": "",
+    "Lungs: no consolidation, effusion or pneumothorax.": "",
+    "Bones: no fracture.": "",
+    "No evidence for effusion: there is atelectasis.": "Atelectasis",
+    "Effusion - small; pneumothorax - none.": "Pleural Effusion",
+    "Effusion: no; pneumothorax: yes.": "Pneumothorax",
+    "PLEURAL EFFUSION: NONE.": "",
+    "Pleural effusion = none": "",
+    "Pleural effusion: nil.": "",
+    "Pneumothorax: none seen.": "",
+    "Pleural effusions: none identified.": "",
+    "Pneumothorax: negative; effusion: small.": "Pleural Effusion",
+    "Nodule: none. Mass: none.": "",
+    "Fracture: no acute fracture.": "",
+    "Devices: none.": "",
+    "Lines and tubes: none.": "",
+    "Pacemaker: none; cardiomegaly.": "Cardiomegaly",
+}
+# Other words that deny, and words that do not.
+SCOPES = {
+    "No left- or right-sided effusion.": "",
+    "No pleural-based mass.": "",
+    "Neither pneumothorax nor effusion is seen.": "",
+    "Neither pleural effusion or pneumothorax.": "",
+    "Pneumothorax is not seen, cardiomegaly is present.": "Cardiomegaly",
+    "Interval resolution of pneumothorax.": "",
+    "Pneumonia is unlikely.": "",
+    "Pneumonia has been excluded.": "",
+    "No definite pneumothorax.": "",
+    "No large effusion.": "",
+    "No longer seen is the left effusion.": "",
+    "Left effusion is no longer seen.": "",
+    "Free of focal consolidation.": "",
+    "Lungs are clear of consolidation.": "",
+    "No focal consolidation, pneumothorax, or pleural effusion.": "",
+    "No focal consolidation or pneumothorax. Small effusion.": "Pleural Effusion",
+    "Cannot exclude small effusion.": "Pleural Effusion",
+    "Effusion cannot be excluded.": "Pleural Effusion",
+    "No acute disease, however there is a small effusion.": "Pleural Effusion",
+    "There is no effusion but mild cardiomegaly.": "Cardiomegaly",
+    "Heart is enlarged without edema.": "Cardiomegaly",
+    "No fracture / dislocation.": "",
+    "1. No effusion 2. Cardiomegaly": "Cardiomegaly",
+    "Pneumothorax ruled out.": "",
+    "Resolved edema. Persistent effusion.": "Pleural Effusion",
+    "The previously seen effusion is gone.": "",
+    "No interval change in effusion.": "Pleural Effusion",
+    "Effusion is absent.": "",
+    "No effusion is present.": "",
+    "There is absence of pneumothorax.": "",
+    "Atelectasis, no effusion.": "Atelectasis",
+    "Not enlarged heart.": "",
+    "No pneumothorax,effusion,or consolidation.": "",
+    "No cardiomegaly/effusion.": "",
+    "No effusion.Cardiomegaly.": "Cardiomegaly",
+    "Denies pneumonia.": "",
+    "Pleural effusions are not appreciated.": "",
+    "There has been clearing of the effusion.": "",
+    "Densities not seen on the previous exam, rib fracture.": "Fracture",
+    "Without a comparison study, the age of this fracture is unknown.": "Fracture",
+    "The cardiac silhouette is enlarged with no prior studies.": "Cardiomegaly",
+}
+
+
+@pytest.mark.parametrize("text", [*ENDS, *PAIRS, *SCOPES])
+def test_the_scope_of_a_negation(text):
+    expected = (ENDS | PAIRS | SCOPES)[text]
+    assert names(text) - {"No Finding"} == ({expected} if expected else set())
+
+
+# Tables of labels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value, present",
+    [
+        *(
+            (value, 1)
+            for value in ("1", " 1", "1.000000", "1e0", "+1", "-1", "-1.0", "True", "TRUE", "yes", "Positive")
+        ),
+        *((value, 1) for value in ("uncertain", True, 1.0, -1)),
+        *(
+            (value, 0)
+            for value in ("0", "0.000", " 0 ", "", " ", "False", "no", "negative", "blank", False, float("nan"))
+        ),
+    ],
+)
+def test_a_value_is_a_number_or_a_truth_value(value, present):
+    import pandas as pd
+
+    assert labels.given(chexpert(["7"], value), pd.Series(["7"])).tolist() == [[present] * 14]
+
+
+@pytest.mark.parametrize("value", ["2", "0.5", "-2", "maybe", "1;0", "inf", "[1]"])
+def test_any_other_value_is_refused_by_name(tmp_path, value):
+    import pandas as pd
+
+    write_table(tmp_path / "labels.csv", chexpert(["7", "8"]).assign(Edema=["0", value]))
+    table = labels.read(tmp_path / "labels.csv")
+    assert not labels.given(table, pd.Series(["7"])).any()  # nobody asks for the other row
+    message = rf"labels.csv has {re.escape(repr(value))} as Edema of CXR8: use 1, 0, -1"
+    with pytest.raises(MedcapError, match=message):
+        labels.given(table, pd.Series(["CXR8"]))
+
+
+@pytest.mark.parametrize(
+    "wanted, rows, found",
+    [
+        (["p10_s1", "p10_s2"], ["p10_s2", "p10_s1"], [1, 0]),  # two studies of a patient
+        (["CXR7"], ["CXR7_IM-1"], [0]),
+        (["CXR7_IM-1", "8"], ["CXR8", "7"], [1, 0]),
+        (["7.0", "CXR8"], ["7", "8.0"], [0, 1]),
+        (["p10_s1"], ["p10_s9"], [-1]),  # another study of the patient
+        (["p10_s1", "p10_s2"], ["p10_s1"], [0, -1]),
+        (["9"], ["90", "CXR9x"], [-1]),
+        (["7", "CXR7"], ["7"], [0, 0]),
+    ],
+)
+def test_rows_are_paired_by_the_whole_id_first(wanted, rows, found):
+    assert labels.pair(wanted, rows).tolist() == found
+
+
+@pytest.mark.parametrize(
+    "wanted, rows, message",
+    [
+        (["p10"], ["p10_s1", "p10_s2"], "LABELS has p10_s1, p10_s2 for p10: give every study a row"),
+        (["p10_s1", "p10_s2"], ["p10"], "LABELS has one row, p10, for p10_s1 and p10_s2: give"),
+        (["p10_s1"], ["p10", "p10_s2"], "LABELS has p10, p10_s2 for p10_s1"),
+        (["p10", "p10_s1"], ["p10_s1"], "one row, p10_s1, for p10 and p10_s1"),
+        (["7"], ["CXR7", "7"], "LABELS has CXR7 more than once"),
+    ],
+)
+def test_a_prefix_that_fits_twice_is_refused(wanted, rows, message):
+    with pytest.raises(MedcapError, match=message):
+        labels.pair(wanted, rows, "LABELS")
 
 
 def test_import_is_cheap():

@@ -1,5 +1,6 @@
 """Laws of the metrics: equal to pycocoevalcap's, the same for a resample as for its studies, and open to new ones."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_predictions import WORDS, coco, table, texts
 
-from medcap_paddle.evaluate import compare, evaluate, prepare
+from medcap_paddle import show
+from medcap_paddle.evaluate import compare, evaluate, prepare, report
 from medcap_paddle.metrics import (
     METRICS,
     Metric,
@@ -56,6 +58,9 @@ def test_metrics_are_pycocoevalcaps_and_within_their_bounds(both):
     references, predictions = zip(*both, strict=True)
     ours, back = values(references, predictions), values(references[::-1], predictions[::-1])
     for name, value in coco(references, predictions).items():
+        if name == "cider" and not ngrams.document_frequency(references).differ:  # undefined: the library says 0
+            assert value == 0 and np.isnan([ours[name][0], back[name][0]]).all()
+            continue
         assert ours[name][0] == pytest.approx(value, abs=1e-9), name
         assert 0 <= ours[name][0] <= (10 if name == "cider" else 1) + 1e-9, name
         assert back[name] == pytest.approx(ours[name], abs=1e-9), "the order of the studies does not matter"
@@ -179,6 +184,45 @@ def test_the_interval_of_a_mean_is_that_of_the_bootstrap_of_scipy():
     theirs = reference((scores,), np.mean, n_resamples=5000, method="percentile", random_state=1).confidence_interval
     assert ours["value"] == pytest.approx(scores.mean())
     assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+def test_a_figure_that_is_undefined_in_some_resamples_has_the_interval_of_the_others():
+    """The study with the only positive is drawn in 63% of the resamples: too few. With four positives in 98%."""
+    for positives, enough in ((1, False), (4, True)):
+        counted = np.zeros([100, 2])
+        counted[:positives] = 1
+
+        def share(summed):
+            return np.divide(summed[..., 0], summed[..., 1], out=np.full(len(summed), np.nan), where=summed[..., 1] > 0)
+
+        spread = bootstrap.spreads({"f1": counted}, {"f1": share}, 2000)["f1"]
+        entry = spread.as_json()
+        assert entry["defined"] == pytest.approx(1 - (1 - positives / 100) ** 100, abs=0.03)
+        assert (entry["value"], entry["low"], entry["high"]) == ((1, 1, 1) if enough else (1, None, None))
+        other = bootstrap.Spread(0.5, np.full(2000, 0.5))
+        bootstrap.compare_to({"f1": spread}, {"f1": other})
+        assert ("p" in other.as_json()) == enough
+
+
+def test_an_undefined_figure_goes_through_seeds_p_and_tables():
+    same = ["the heart is normal ."] * 5
+    runs = {name: table(same, texts(5, k)) for k, name in enumerate(("a", "a_seed1", "b"))}
+    metrics = evaluate(runs, number=50, reference_run="b")
+    for run, content in metrics.items():
+        entry = content["figures"]["cider"]
+        assert (entry["value"], entry["low"], entry["high"]) == (None, None, None) and "p" not in entry, run
+        assert any(note.startswith("CIDEr is undefined") for note in content["notes"]), run
+    assert metrics["a, mean of 2 seeds"]["figures"]["cider"]["by_seed"] == [None, None]
+    assert set(compare(metrics)["CIDEr"]) == {"-"}
+    assert "nan" not in report(metrics).lower()
+    json.dumps(metrics, allow_nan=False)
+    show.intervals(metrics, ["cider", "bleu4", "clinical_macro_f1"])
+
+
+def test_a_run_with_an_undefined_headline_comes_last():
+    entries = {"a": None, "b": 0.2, "c": 0.0}
+    metrics = {k: {"figures": {"cider": {"value": v, "low": v, "high": v}}} for k, v in entries.items()}
+    assert list(compare(metrics).index) == ["b", "c", "a"]
 
 
 # the table of metrics -------------------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ class Metric:
 
     counts(pairs) -> [n, c]     What is kept of each study; None where the run lacks a column for it. The message of a
                                 MedcapError becomes a note. Metrics with the same function share its result.
-    combine([R, c]) -> [R]      The metric of R samples of studies, from the counts summed over each.
+    combine([R, c]) -> [R]      The metric of R samples of studies, from the counts summed over each; NaN where it is
+                                undefined: a dash in the table, null in metrics.json, with the note `undefined`.
     """
 
     counts: Counts
@@ -44,6 +45,7 @@ class Metric:
     protocol: str = ""  # where it prepares the texts itself: in which way
     stacked: bool = False  # `counts` is slow to start: it takes the stacked studies of all runs at once
     missing: Callable[[], str] = str  # why this machine cannot compute it; "" where it can
+    undefined: str = "A metric is undefined for these studies."  # the note where it is NaN
 
 
 def measure(metrics: dict[str, Metric], runs: Sequence[Pairs]) -> tuple[list[dict[Counts, np.ndarray]], list[str]]:
@@ -79,7 +81,8 @@ def unresampled(metrics: dict[str, Metric], kept: dict[Counts, np.ndarray]) -> d
     """The metrics without an interval."""
     whole = {name: metric for name, metric in metrics.items() if not metric.interval and metric.counts in kept}
     values = {name: float(metric.combine(kept[metric.counts])[0]) for name, metric in whole.items()}
-    return {name: Spread(value if metrics[name].digits else round(value)) for name, value in values.items()}
+    whole_number = {name for name, value in values.items() if not metrics[name].digits and np.isfinite(value)}
+    return {name: Spread(round(value) if name in whole_number else value) for name, value in values.items()}
 
 
 def per_study(scores: Sequence[float]) -> np.ndarray:
@@ -115,7 +118,9 @@ def _rouge_l(pairs: Pairs) -> np.ndarray:
 
 
 def _cider(pairs: Pairs) -> np.ndarray:
-    return per_study(ngrams.cider(pairs.references, pairs.predictions))
+    frequency = ngrams.document_frequency(pairs.references)
+    scores = ngrams.cider(pairs.references, pairs.predictions, frequency)
+    return per_study(scores if frequency.differ else np.full(len(scores), np.nan))
 
 
 def _nll_and_words(pairs: Pairs) -> np.ndarray | None:
@@ -124,7 +129,8 @@ def _nll_and_words(pairs: Pairs) -> np.ndarray | None:
 
 
 def _perplexity(summed: np.ndarray) -> np.ndarray:
-    return np.exp(ratio(summed))
+    with np.errstate(over="ignore"):
+        return np.exp(ratio(summed))
 
 
 def observations(pairs: Pairs) -> np.ndarray:
@@ -139,7 +145,7 @@ def by_class(summed: np.ndarray) -> np.ndarray:
 
 
 def _clinical(name: str) -> Combine:
-    return lambda summed: labels.averages(*by_class(summed)[..., :-1])[name]
+    return lambda summed: labels.averages(*by_class(summed)[..., :-1])[name]  # NaN without positives
 
 
 def _no_finding_f1(summed: np.ndarray) -> np.ndarray:
@@ -166,18 +172,25 @@ def _column(i: int) -> Combine:
 
 HEADLINE = "cider"  # orders the rows of a table, shows its interval there, and has a table of strata
 _HEADINGS = {"clinical_macro_f1": "clinical F1", "different_reports": "different"}
+_NO_WORD = "CIDEr is undefined (-): it weighs words by how few references have them, and all references are the same."
+_NO_POSITIVE = (
+    "A clinical figure is undefined (-) where it divides by no finding: F1 and recall where no reference has one, "
+    "precision where no prediction has one."
+)
 _AVERAGES = [f"{average}_{score}" for average in ("macro", "micro") for score in ("precision", "recall", "f1")]
 
 METRICS: dict[str, Metric] = {
     **{f"bleu{n}": Metric(_bleu_counts, _bleu(n), f"BLEU-{n}") for n in range(1, 5)},
     "meteor": Metric(_meteor_counts, meteor.score, "METEOR", stacked=True, missing=meteor.missing),
     "rouge_l": Metric(_rouge_l, ratio, "ROUGE-L"),
-    "cider": Metric(_cider, ratio, "CIDEr"),
-    "perplexity": Metric(_nll_and_words, _perplexity, "perplexity"),
-    **{f"clinical_{name}": Metric(observations, _clinical(name)) for name in _AVERAGES},
-    "no_finding_f1": Metric(observations, _no_finding_f1),
+    "cider": Metric(_cider, ratio, "CIDEr", undefined=_NO_WORD),
+    "perplexity": Metric(_nll_and_words, _perplexity, "perplexity", undefined="Perplexity is too large to be written."),
+    **{f"clinical_{name}": Metric(observations, _clinical(name), undefined=_NO_POSITIVE) for name in _AVERAGES},
+    "no_finding_f1": Metric(
+        observations, _no_finding_f1, undefined="No study is without findings: its F1 is undefined."
+    ),
     **{
-        name: Metric(_diversity, _column(i), digits=digits, interval=False)
+        name: Metric(_diversity, _column(i), digits=digits, interval=False, undefined=diversity.UNDEFINED)
         for i, (name, digits) in enumerate(diversity.DIGITS.items())
     },
     "sentence_bleu": Metric(_sentence_bleu, ratio, "sentence BLEU", protocol="original"),

@@ -3,6 +3,10 @@
 A metric is made of counts that are kept for each study, so a resample is a weighting of studies and costs one matrix
 product. The resamples are the same for every run of a table: a difference between two runs is a paired one
 (Koehn, EMNLP 2004).
+
+A figure that is undefined is NaN here and null in JSON. Of a figure that is undefined in some resamples (a rare finding
+that none of the drawn studies has), the interval and p are of the others, and "defined" is their share. Where that is
+less than 95%, there is no interval and no p: no interval can hold 95% of the resamples then.
 """
 
 from __future__ import annotations
@@ -15,6 +19,11 @@ import numpy as np
 
 Combine = Callable[[np.ndarray], np.ndarray]  # summed counts [R, c] to the values of a metric [R]
 BLOCK = 2_000_000  # weights that are held at a time
+ENOUGH = 0.95  # share of the resamples in which a figure must be defined
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 @dataclass
@@ -27,12 +36,18 @@ class Spread:
     p: float | None = None  # two-sided, against the reference run
 
     def as_json(self) -> dict:
-        """{"value", "low", "high", "by_seed", "p"}, those that there are; low and high hold 95% of the resamples."""
-        entry = {"value": self.value}
+        """{"value", "low", "high", "defined", "by_seed", "p"}, those that there are; low and high hold 95% of the
+        resamples. "value", "low" and "high" are None where they are undefined.
+        """
+        entry = {"value": self.value if isinstance(self.value, int) else _or_none(self.value)}
         if self.resampled is not None:
-            entry |= dict(zip(("low", "high"), np.percentile(self.resampled, (2.5, 97.5)).tolist(), strict=True))
-        entry |= {"by_seed": self.by_seed, "p": self.p}
-        return {name: value for name, value in entry.items() if value is not None}
+            defined = np.isfinite(self.resampled)
+            enough = entry["value"] is not None and defined.mean() >= ENOUGH
+            interval = np.percentile(self.resampled[defined], (2.5, 97.5)).tolist() if enough else [None, None]
+            entry |= dict(zip(("low", "high"), interval, strict=True))
+            entry |= {} if defined.all() else {"defined": float(defined.mean())}
+        entry |= {"by_seed": [*map(_or_none, self.by_seed)]} if self.by_seed else {}
+        return entry | ({} if self.p is None else {"p": self.p})
 
 
 def resamples(studies: int, number: int) -> Iterator[np.ndarray]:
@@ -87,7 +102,10 @@ def over_seeds(runs: list[dict[str, Spread]]) -> dict[str, Spread]:
 def compare_to(reference: dict[str, Spread], run: dict[str, Spread]) -> None:
     """Set p of each metric of `run`: twice the smaller share of resamples with a difference <= 0 or >= 0."""
     for name, spread in run.items():
-        if name in reference and spread.resampled is not None:
-            difference = np.round(spread.resampled - reference[name].resampled, 12)  # equal runs differ by nothing
-            p = 2 * min((difference <= 0).mean(), (difference >= 0).mean())
-            spread.p = float(min(1.0, max(p, 1 / len(difference))))
+        if name not in reference or spread.resampled is None or not np.isfinite(reference[name].value - spread.value):
+            continue
+        difference = np.round(spread.resampled - reference[name].resampled, 12)  # equal runs differ by nothing
+        defined = difference[np.isfinite(difference)]
+        if len(defined) >= ENOUGH * len(difference):
+            p = 2 * min((defined <= 0).mean(), (defined >= 0).mean())
+            spread.p = float(min(1.0, max(p, 1 / len(defined))))

@@ -6,6 +6,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..clinical.labels import given, label, per_class
 from . import METRICS, by_class, measure, observations, resampled, unresampled
 from .bootstrap import Spread, compare_to, over_seeds, seed_groups
@@ -26,7 +28,7 @@ class RunMetrics:
     studies: int
     figures: dict[str, Spread]
     seeds: list[str] | None = None  # the runs of a mean
-    notes: list[str] | None = None  # on what could not be computed
+    notes: list[str] | None = None  # on what could not be computed or is undefined
     strata: dict[str, dict] | None = None
     classes: dict[str, dict[str, float]] | None = None
 
@@ -42,6 +44,13 @@ class RunMetrics:
                 for name, part in self.strata.items()
             }
         return content
+
+
+def undefined(figures: dict[str, Spread]) -> list[str]:
+    """The notes on figures that are undefined, each once."""
+    return list(
+        dict.fromkeys(METRICS[name].undefined for name, figure in figures.items() if not np.isfinite(figure.value))
+    )
 
 
 def evaluate(
@@ -67,11 +76,11 @@ def evaluate(
     pairs = [Pairs(table, *prepare(table, protocol, vocab), truth) for table in tables.values()]
     own = PROTOCOLS[protocol].own_metrics
     metrics = {name: metric for name, metric in METRICS.items() if metric.protocol == protocol or not own}
-    kept, notes = measure(metrics, pairs)
+    kept, failures = measure(metrics, pairs)
     out = {}
     for run, counts in zip(tables, kept, strict=True):
         figures = resampled(metrics, counts, number) | unresampled(metrics, counts)
-        out[run] = RunMetrics(split, protocol, len(references), figures, notes=notes)
+        out[run] = RunMetrics(split, protocol, len(references), figures, notes=[*failures, *undefined(figures)])
         out[run].strata = {
             name: {"studies": int(rows.sum()), "figures": resampled(metrics, counts, number, rows)}
             for name, rows in strata.items()
@@ -80,7 +89,7 @@ def evaluate(
             out[run].classes = per_class(*by_class(counts[observations].sum(0)))
     for mean, runs in seed_groups(tables).items():
         figures = over_seeds([out[run].figures for run in runs])
-        out[mean] = RunMetrics(split, protocol, len(references), figures, seeds=runs)
+        out[mean] = RunMetrics(split, protocol, len(references), figures, seeds=runs, notes=undefined(figures) or None)
     for run in set(out) - {reference_run} if reference_run in out else ():
         compare_to(out[reference_run].figures, out[run].figures)
     return {run: content.as_json() for run, content in out.items()}

@@ -21,6 +21,9 @@ DIGITS = {  # 0: a whole number
 }
 
 
+UNDEFINED = "No prediction has three words: the share of repeated trigrams is undefined (-)."
+
+
 def counts(references: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
     """The values of `DIGITS` for all studies together [1, 7]."""
     words, true_words = ([text.split() for text in texts] for texts in (predictions, references))
@@ -31,7 +34,7 @@ def counts(references: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
         len(set(predictions)) / len(predictions),
         max(Counter(predictions).values()) / len(predictions),
         sum(map(len, words)) / sum(map(len, true_words)),
-        repeated / max(number, 1),
+        repeated / number if number else np.nan,
         len(set().union(*words)),
         len(set().union(*true_words)),
     )

@@ -40,6 +40,11 @@ class DocumentFrequency:
     texts: int
     occurs: Counter[str]
 
+    @property
+    def differ(self) -> bool:
+        """Whether any n-gram is rarer than another: else every weight of CIDEr is 0, and CIDEr is undefined."""
+        return any(count < self.texts for count in self.occurs.values())
+
     def idf(self, grams: Sequence[str]) -> np.ndarray:
         """Inverse document frequency [G]; an n-gram that occurs in no text counts as if it occurred in one."""
         return np.log(self.texts) - np.log([max(self.occurs[gram], 1) for gram in grams])

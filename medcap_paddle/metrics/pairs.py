@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..runtime.files import MedcapError, read_table
-from ..text import clean
+from ..text import clean, says_nothing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,22 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
         if len(wrong):
             raise MedcapError(f"{path} has an unusable `{name}` for {wrong.iloc[0]}: correct it or drop the column")
     return table
+
+
+def read_train(path: str | Path) -> list[str]:
+    """The cleaned train reports of a table with the columns `split` and `report`, ours or raw (as BenchX has it).
+
+    MedcapError where no row has the split "train", and where no such row has a report.
+    """
+    table = read_table(path, ["split", "report"], "give the reports.csv of 01_reports.ipynb, or a table of this form")
+    rows = table.report[table.split == "train"]
+    if rows.empty:
+        found = ", ".join(sorted(set(table.split))[:5]) or "no rows"
+        raise MedcapError(f'{path} has no row with the split "train" (found: {found}): write train in column split')
+    reports = [report for text in rows if (report := clean(text)) and not says_nothing(text)]
+    if not reports:
+        raise MedcapError(f"{path} has no words in the column report of its train rows: give a table with reports")
+    return reports
 
 
 def align(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

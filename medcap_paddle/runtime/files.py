@@ -7,6 +7,7 @@ JSON and tensors that a program relies on carry a digest of themselves, and are 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,11 +21,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import rows
+
 if TYPE_CHECKING:
     import pandas as pd
 
 EXECUTABLE = r"^'*[=+\-@\t\r]"  # OWASP, "CSV injection"
 HOST = re.sub(r"\W", "-", platform.node())  # in the names of temporary files: a disk may be shared
+UNPRINTABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk
 NUMBER = r"^[+-]?[\d.]+(?:e[+-]?\d+)?$"
 
 
@@ -108,20 +112,36 @@ def lock(path: str | Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> MedcapError:
-    return MedcapError(
-        f"{path} cannot be written ({error.strerror or error}): free some space or choose another work_dir"
-    )
+    return MedcapError(f"{path} cannot be written ({error.strerror or error}): free some space or choose another place")
 
 
 @contextmanager
 def cli_errors() -> Iterator[None]:
-    """For commands: our errors and Ctrl-C end the program with a sentence, not with a traceback."""
+    """For commands: our errors, Ctrl-C and an output that cannot be printed end in a sentence, not in a traceback.
+
+    What a terminal without UTF-8 cannot show is printed as its number (\\u5fc3).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
+        sys.stdout.flush()
     except MedcapError as error:
         sys.exit(str(error))
+    except OSError as error:
+        if error.filename or error.errno not in UNPRINTABLE:
+            raise
+        with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # else the interpreter tries to print at its end
+        sys.exit(f"the output cannot be printed ({error.strerror}): the files were written before")
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command resumes where finished parts are kept, else it begins again")
+
+
+def shown(path: str) -> str:
+    """An argument of a command as text: without a UTF-8 locale its other bytes come as halves of surrogate pairs."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def digest(*things: object) -> str:
@@ -220,14 +240,18 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def read_table(path: str | Path, columns: list[str], remedy: str) -> pd.DataFrame:
-    """A CSV with every cell a string; MedcapError when the file or one of `columns` is missing."""
+    """A CSV with every cell a string; MedcapError when the file or one of `columns` is missing, and where a row has
+    not as many cells as the header has names (see `runtime.rows`).
+    """
     import pandas as pd
 
     try:
-        table = pd.read_csv(require(path, remedy), dtype=str, keep_default_na=False, encoding="utf-8")
-    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        table = pd.DataFrame(rows.read(require(path, remedy)), dtype=str)
+    except (ValueError, OSError) as error:
         raise MedcapError(f"{path} is not a readable CSV table ({error}): {remedy}") from error
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise MedcapError(f"{path} has no column {', '.join(missing)}: {remedy}")
+        only = table.columns[0] if len(table.columns) == 1 else ""
+        mark = next((f", cells are separated by {mark!r} and not by commas" for mark in ";\t|" if mark in only), "")
+        raise MedcapError(f"{path} has no column {', '.join(missing)}{mark}: {remedy}")
     return table.apply(lambda column: column.mask(column.str.contains("^'" + EXECUTABLE[1:]), column.str[1:]))
