@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the encoder trains in this process, which may be killed
+os.environ["OMP_NUM_THREADS"] = "1"  # the encoder trains in this process, which may be killed
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from medcap_paddle import encoder, feature_file, features, generate, models, phantom, reports, reward, runs, train
