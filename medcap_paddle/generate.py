@@ -32,6 +32,7 @@ from .models.decoder import Decoder
 from .runtime import cache
 from .runtime.files import cli_errors, digest, lock, read_table, write_table
 from .runtime.loop import tensors
+from .runtime.quiet import ignore_harmless
 from .vocab import decode
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
     arguments = parser.parse_args()
     with cli_errors(), warnings.catch_warnings():
+        ignore_harmless()
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         for text, score in caption(arguments.run_dir, arguments.images, arguments.weights):
             print(f"{score:8.2f}  {text}")
