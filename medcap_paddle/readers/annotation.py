@@ -87,7 +87,7 @@ class Pictures:
         try:
             path = self.files.named("annotation.json")
             listed = [(study_id, image_paths(record)) for _, study_id, record in records(path)] if path else []
-        except MedcapError:  # told where its splits are asked for
+        except MedcapError:  # reported where its splits are read
             return {}
         finder = ByPath(self.files, (path for _, paths in listed for path in paths), path)
         images: dict[str, list[Image]] = {}

@@ -1,6 +1,6 @@
 """R2Gen's folder: annotation.json (see `annotation`) and images/<study>/0.png, of IU X-Ray or of MIMIC-CXR.
 
-A record's `report` is what R2Gen learns to write: the FINDINGS. The views are not told.
+A record's `report` is what R2Gen learns to write: the FINDINGS. It names no views.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ..runtime.files import MedcapError
 DEPTHS = (8, 10, 12, 14, 16)  # bits
 BEYOND = 0.02  # share of the pixels: hot ones, letters burned in
 HALF = 1 << 15
-REMEDY = "export it again with 8 bits, or as the DICOM that it was"
+FIX = "export it again with 8 bits, or as the DICOM that it was"
 
 
 def to_bytes(values: np.ndarray, what: object) -> np.ndarray:
@@ -34,7 +34,7 @@ def to_bytes(values: np.ndarray, what: object) -> np.ndarray:
     outer = values[(values < HALF // 2) | (values >= HALF + HALF // 2)]
     below = np.mean(values >= HALF + HALF // 2)
     if len(outer) >= (1 - BEYOND / 10) * values.size and BEYOND < below < 1 - BEYOND:
-        raise MedcapError(f"{what} holds negative numbers as 65,535 and less (none is near 32,768): {REMEDY}")
+        raise MedcapError(f"{what} holds negative numbers as 65,535 and less (none is near 32,768): {FIX}")
     if np.mean((values < HALF) | (values >= HALF + HALF // 2)) <= BEYOND:  # signed numbers with 32,768 added
         values = np.maximum(values, HALF) - HALF
     return levels(values, 0, 1 << depth(values))
@@ -48,7 +48,7 @@ def depth(values: np.ndarray) -> int:
 def levels(values: np.ndarray, low: float, width: float) -> np.ndarray:
     """`width` values from `low` on to 256 equal levels, those outside to 0 and 255: uint8 of the same shape."""
     level = (values.astype(np.float32) - np.float32(low)) * np.float32(256 / width)
-    return np.clip(level + np.float32(1e-4), 0, 255).astype(np.uint8)  # 1e-4: 0.1 is no number of a computer
+    return np.clip(level + np.float32(1e-4), 0, 255).astype(np.uint8)  # 1e-4: 0.1 has no exact float
 
 
 def luma(colour: np.ndarray) -> np.ndarray:
