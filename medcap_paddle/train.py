@@ -75,16 +75,16 @@ class TeacherForcing(loop.Task):
         return [array for part in parts for arrays in (*part.inputs.values(), part.tokens) for array in arrays]
 
     def batches(self, epoch: int) -> Iterator[loop.Rows]:
-        rank, count = distributed.world()
+        count = distributed.world()[1]
         sampler = LengthSampler(self.train, self.batch_size, np.random.default_rng([self.settings.seed, epoch]))
         for inputs, tokens in self.train.batches(sampler):
-            mine = tokens[rank::count]
+            mine = distributed.shard(tokens)
             if not len(mine):  # fewer studies than ranks: one of mere padding
                 padding = paddle.full_like(tokens[:1], self.train.pad)
                 yield 1, Batch({name: array[:1] for name, array in inputs.items()}, padding), 0.0
             else:
                 share = count * len(mine) / len(tokens)
-                yield len(mine), Batch({name: array[rank::count] for name, array in inputs.items()}, mine), share
+                yield len(mine), Batch({name: distributed.shard(array) for name, array in inputs.items()}, mine), share
 
     def loss(self, network, batch: Batch, part: slice, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
         inputs, tokens = {name: array[part] for name, array in batch.inputs.items()}, batch.tokens[part]

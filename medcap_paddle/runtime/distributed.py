@@ -43,7 +43,7 @@ def all_reduce_sum(numbers: Sequence[float] | np.ndarray) -> Sequence[float] | n
     return sums.numpy()
 
 
-def shard(rows: np.ndarray) -> np.ndarray:
-    """This rank's part of the row numbers of a batch: every R-th, from its own rank on; may be empty."""
+def shard(rows: paddle.Tensor | np.ndarray) -> paddle.Tensor | np.ndarray:
+    """This rank's rows of a batch: every R-th, from its own rank on; may be empty."""
     rank, count = world()
     return rows[rank::count]

@@ -9,8 +9,8 @@ Inverted: a radiograph is dark outside of the body and bright in the middle. Wit
 
 is positive for a film and negative for its negative, since inverting turns the sign. Boxes and weight were chosen on
 719 of 1,398 real frontal films (by patient; 48 and 699 of NIH, 493 of Shenzhen and Montgomery, 158 of JSRT), and
-tried on the other 679: no false alarm in either half, and each negative is noticed (but for five films that are reported
-to have few gray levels first). The smallest score is 3.7 gray levels. The rule has seen two real lateral films only,
+tried on the other 679: no false alarm in either half, and each negative is noticed (but for five films, reported as
+having few gray levels first). The smallest score is 3.7 gray levels. The rule has seen two real lateral films only,
 and 4,702 drawings: no false alarm.
 """
 
