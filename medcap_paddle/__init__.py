@@ -19,8 +19,9 @@ ROOMS = (
     *("readers.kaggle", "readers.openi", "readers.table", "readers.r2gen", "readers.labelled", "readers"),
     *("readers.selection", "reports"),
     *("vision.intensity", "vision.doubts", "vision.dicom", "vision.film", "image"),
-    *("vision.pth", "vision.weights", "vision.networks", "vision.probe", "vision.pretrain", "vision.job", "encoder"),
-    *("vision.predictor", "feature_file", "features", "vocab", "dataset", "loss", "runs", "train", "beam_search"),
+    *("vision.pth", "vision.weights", "vision.networks", "vision.lite0", "vision.probe", "vision.pretrain"),
+    *("vision.job", "encoder", "vision.predictor", "feature_file", "features", "vocab", "dataset", "loss", "runs"),
+    *("train", "beam_search"),
     *("metrics.ngrams", "metrics.meteor", "metrics.bootstrap", "metrics.diversity", "metrics.pairs", "metrics"),
     *(
         "metrics.table",

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Studies
+from .feature_file import POOLED
 from .metrics import ngrams
 from .metrics.constant import Score, best_constant
 from .runtime.files import MedcapError, write_table
 
 Baseline = Callable[[Studies, Studies, Studies, int], list[str]]
-POOLED = "pooled"  # the input that `neighbour` compares
 
 
 def write(name: str, runs_dir: str | Path, train: Studies, val: Studies, studies: Studies, seed: int = 0) -> list[str]:

@@ -1,9 +1,12 @@
 """Image encoders: a radiograph to named arrays. `ENCODERS` maps a name to its loader.
 
-    resnet101   ResNet-101 trained on ImageNet, pooled, 2048 numbers; weights come from a local file or from Paddle
-    small       ours: a light ResNet-18 trained on drawn radiographs, shipped as encoder.safetensors beside this file;
-                its vector is the logit of each finding of `findings.LABELS`, sides apart
-    random      a small network nobody trained, for tests
+    resnet101           ResNet-101 trained on ImageNet; its weights come from a local file or from Paddle
+    efficientnet_lite0  EfficientNet-Lite0 trained on ImageNet; its weights come with a package of requirements.txt
+    small               ours: a light ResNet-18 trained on drawn radiographs, shipped as encoder.safetensors beside this
+                        file; its vector is the logit of each finding of `findings.LABELS`, sides apart
+    random              a small network nobody trained, for tests
+
+All but the last give two arrays of an image: "pooled", a vector, and "grid", a vector for each place of its last grid.
 
 A loader takes the path of local weights, or None for its usual ones, and returns an `Encoder`, best by `build`.
 
@@ -12,8 +15,8 @@ A loader takes the path of local weights, or None for its usual ones, and return
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import paddle
@@ -22,7 +25,7 @@ from paddle.vision.models import resnet101
 
 from .image import Preprocessing
 from .runtime.files import MedcapError
-from .vision import job, networks
+from .vision import job, lite0, networks
 from .vision import weights as weight_files
 
 SHIPPED = Path(__file__).with_name("encoder.safetensors")
@@ -51,9 +54,19 @@ def build(network: nn.Layer, name: str, source: str, preprocessing: Preprocessin
 def _resnet101(weights: Path | None) -> Encoder:
     path = weights or weight_files.imagenet()
     tensors = weight_files.to_paddle(weight_files.read(path)[0], path)
-    network = nn.Sequential(resnet101(num_classes=0), nn.Flatten())
-    weight_files.fill(network[0], tensors, path)
-    return build(network, "resnet101", path.name, Preprocessing(224))
+    network = resnet101(num_classes=0, with_pool=False)
+    weight_files.fill(network, tensors, path)
+    given = networks.GridAndVector(network, network)
+    return build(given, "resnet101", path.name, Preprocessing(224), given.ARRAYS)
+
+
+def _efficientnet_lite0(weights: Path | None) -> Encoder:
+    path = weights or lite0.imagenet()
+    network = lite0.Lite0()
+    weight_files.fill(network, lite0.to_paddle(weight_files.read(path)[0]), path)
+    preprocessing = Preprocessing(224, (lite0.MEAN,) * 3, (lite0.STD,) * 3)
+    given = networks.GridAndVector(network, network.grid)
+    return build(given, "efficientnet_lite0", path.name, preprocessing, given.ARRAYS)
 
 
 def _small(weights: Path | None) -> Encoder:
@@ -64,31 +77,50 @@ def _small(weights: Path | None) -> Encoder:
     preprocessing = Preprocessing.from_record(facts.get("preprocessing"), f"the encoder {path}", FIX)
     network = networks.Small(len(facts["labels"]))
     weight_files.fill(network, tensors, path)
-    return build(networks.finding_logits(network, preprocessing.size), "small", path.name, preprocessing)
+    given = networks.GridAndVector(network, network.trunk, networks.logits_of(network, preprocessing.size))
+    return build(given, "small", path.name, preprocessing, given.ARRAYS)
 
 
 def _random(_: Path | None) -> Encoder:
     return build(networks.untrained(), "random", "seed 0", Preprocessing(64))
 
 
-ENCODERS: dict[str, Callable[[Path | None], Encoder]] = {"resnet101": _resnet101, "small": _small, "random": _random}
+ENCODERS: dict[str, Callable[[Path | None], Encoder]] = {
+    "resnet101": _resnet101,
+    "efficientnet_lite0": _efficientnet_lite0,
+    "small": _small,
+    "random": _random,
+}
 
 
-def load(name: str, weights: str | Path | None = None) -> Encoder:
+def load(name: str, weights: str | Path | None = None, arrays: Sequence[str] | None = None) -> Encoder:
     """The encoder of that name; `weights` is a local .pdparams, .pth or .safetensors to use instead of the usual file.
 
-    MedcapError on an unknown name, and on weights that are damaged, of another network, or made with another transform.
+    It gives the arrays of these names, or all it has. MedcapError on an unknown name or array, and on weights that are
+    damaged, of another network, or made with another transform.
     """
     if name not in ENCODERS:
         raise MedcapError(f"no encoder is called {name!r}: choose {', '.join(ENCODERS)}")
-    return ENCODERS[name](Path(weights) if weights else None)
+    encoder = ENCODERS[name](Path(weights) if weights else None)
+    names = list(encoder.arrays if arrays is None else arrays)
+    if missing := [array for array in names if array not in encoder.arrays]:
+        raise MedcapError(f"the encoder {name} gives no {', '.join(missing)}: choose of {', '.join(encoder.arrays)}")
+    if names == list(encoder.arrays):
+        return encoder
+    chosen = networks.Chosen(encoder.network, [list(encoder.arrays).index(array) for array in names])
+    return replace(encoder, network=chosen, arrays={array: encoder.arrays[array] for array in names})
 
 
 def choose(phantom_images: bool, weights: str | Path | None = None) -> str:
-    """The name of the encoder that `weights` belong to; else "small" for drawings, ResNet-101 where it can be had."""
+    """The name of the encoder that `weights` belong to; else "small" for drawings, ResNet-101 for real images where its
+    weights are here or can be had, EfficientNet-Lite0 where not.
+    """
     if weights:
-        return weight_files.read(weights)[1].get("encoder", "resnet101")
-    return "resnet101" if not phantom_images and weight_files.imagenet_available() else "small"
+        tensors, facts = weight_files.read(weights)
+        return facts.get("encoder", "efficientnet_lite0" if lite0.is_theirs(tensors) else "resnet101")
+    if phantom_images:
+        return "small"
+    return "resnet101" if weight_files.imagenet_available() else "efficientnet_lite0"
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from .runtime.files import MedcapError, atomic, digest, read_sealed, require, re
 if TYPE_CHECKING:
     from .encoder import Encoder
 
+POOLED = "pooled"  # the array that every encoder gives: a vector
 IDENTITY = ("encoder", "weights", "preprocessing")
 UNREADABLE = ("image_id", "file", "reason")
 MEASURED = ("precision", "difference")

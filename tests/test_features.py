@@ -185,7 +185,7 @@ def test_an_encoder_from_outside_gives_named_arrays(corners, images, tmp_path):
 
 def test_an_encoder_from_outside_goes_through_the_command(corners, images, tmp_path, monkeypatch, capsys):
     images.to_csv(tmp_path / "images.csv", index=False)
-    monkeypatch.setattr("sys.argv", ["features", str(tmp_path), "--encoder", "corners"])
+    monkeypatch.setattr("sys.argv", ["features", str(tmp_path), "--encoder", "corners", "--arrays", "pooled", "grid"])
     features.main()
     assert "7 images, 0 unreadable" in capsys.readouterr().out
     assert feature_file.index(tmp_path / "features.h5").arrays["grid"] == (7, 4, 3)

@@ -66,8 +66,8 @@ def test_saved_encoder_is_the_trained_one(trained):
     features, _ = pretrain.outputs(network, bright_sides(8, seed=2), SEEN)
     pictures = np.stack([transform(pixels, SEEN) for pixels, _ in bright_sides(8, seed=2)])
     with paddle.no_grad():
-        kept = loaded.network(paddle.to_tensor(pictures)).numpy()
-        mirrored = loaded.network(paddle.to_tensor(np.ascontiguousarray(pictures[..., ::-1]))).numpy()
+        kept = loaded.network(paddle.to_tensor(pictures))[0].numpy()
+        mirrored = loaded.network(paddle.to_tensor(np.ascontiguousarray(pictures[..., ::-1])))[0].numpy()
     assert np.linalg.norm(kept - features) < 0.02 * np.linalg.norm(features)  # float16
     assert np.linalg.norm(kept - mirrored) > 0.1 * np.linalg.norm(kept)
     assert encoder.choose(phantom_images=False, weights=out) == "small" and loaded.preprocessing == SEEN

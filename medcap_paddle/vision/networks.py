@@ -1,11 +1,12 @@
-"""The networks of the encoders: float32 [B, 3, S, S] -> one vector an image."""
+"""Small networks of ours, and what an encoder gives: float32 [B, 3, S, S] -> named arrays of an image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 from paddle.vision.models import resnet18
 
@@ -39,8 +40,8 @@ class Small(nn.Layer):
         return self.head(self.neck(self.trunk(images)))
 
 
-def finding_logits(network: Small, size: int) -> nn.Layer:
-    """A trained `Small` as an encoder of images of `size`: the logit of each finding, cut off at SURE.
+def logits_of(network: Small, size: int) -> Callable[[paddle.Tensor], paddle.Tensor]:
+    """The vector of a trained `Small` for images of `size`: the logit of each finding, cut off at SURE, from its grid.
 
     The findings, not the 512 numbers before them: on 2,000 reports a captioner learns those by heart (validation
     perplexity 4.27, that of a model that sees nothing) and reads these. Logits, since a linear reader loses the
@@ -49,7 +50,40 @@ def finding_logits(network: Small, size: int) -> nn.Layer:
     if size >= 96 and size // 32 % 3 < 2:  # the same 3 x 3 cells; oneDNN pools adaptively in float32 only
         stride = size // 96
         network.neck[3] = nn.AvgPool2D(size // 32 - 2 * stride, stride)
-    return nn.Sequential(network, nn.Hardtanh(-SURE, SURE))
+    return lambda grid: F.hardtanh(network.head(network.neck(grid)), -SURE, SURE)
+
+
+def mean(grid: paddle.Tensor) -> paddle.Tensor:
+    """[B, D, H, W] -> [B, D]."""
+    return F.adaptive_avg_pool2d(grid, 1).flatten(1)
+
+
+class GridAndVector(nn.Layer):
+    """The last grid of a network: "pooled" [B, P], what `pool` makes of it, and "grid" [B, H x W, D] itself."""
+
+    ARRAYS = ("pooled", "grid")
+
+    def __init__(self, network: nn.Layer, trunk: Callable, pool: Callable = mean):
+        super().__init__()
+        self.add_sublayer("0", network)  # the names of its tensors, and so its fingerprint, are those of a Sequential
+        self.parts = trunk, pool
+
+    def forward(self, images: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        trunk, pool = self.parts
+        grid = trunk(images)  # [B, D, H, W]
+        return pool(grid), grid.flatten(2).transpose([0, 2, 1])
+
+
+class Chosen(nn.Layer):
+    """Some of what a network gives, by their places."""
+
+    def __init__(self, network: nn.Layer, places: Sequence[int]):
+        super().__init__()
+        self.network, self.places = network, tuple(places)
+
+    def forward(self, images: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        given = arrays(self.network, images)
+        return tuple(given[place] for place in self.places)
 
 
 def untrained() -> nn.Layer:

@@ -178,8 +178,8 @@ def imagenet_available() -> bool:
     if _cached().exists() or reachable(URL):
         return True
     warnings.warn(
-        "No ImageNet weights of ResNet-101 here and no network to get them: using our small encoder, which was trained "
-        f"on drawn radiographs only and reads real ones poorly. {by_hand()}",
+        "No ImageNet weights of ResNet-101 here and no network to get them: using the smaller EfficientNet-Lite0, also "
+        f"of ImageNet. {by_hand()}",
         stacklevel=3,
     )
     return False
