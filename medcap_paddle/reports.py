@@ -1,9 +1,10 @@
 """A collection to three tables, every study in exactly one split.
 
 Reads, below `data_dir`, whatever one of `readers.READERS` can read; annotation.json (R2Gen's split) and phantom.json
-(which of reports and images were made up) where they are. Splits that a table gives are kept. Writes to `work_dir`:
+(which of reports and images were made up) where they are. Splits that a table gives are kept; reports of a collection
+of labels are phrased from them. Writes to `work_dir`:
 
-    reports.csv      study_id, split, indication, comparison, findings, impression, mesh, report
+    reports.csv      study_id, split, patient, indication, comparison, findings, impression, mesh, report
     images.csv       image_id, study_id, figure_id, view ("frontal", "lateral" or ""), path
     left_out.csv     study_id, file, reason
     collection.json  source, settings and counts (see Collection)
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -27,16 +28,18 @@ from .clinical.language import require_english
 from .config import ReportSettings
 from .readers import annotation
 from .readers.collection import Files, Reader, Study
+from .readers.phrased import kind, phrased
 from .readers.selection import divide, keep_given, remedy, select
 from .runtime import cache
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_json, write_json, write_table
-from .splits import SPLITS, in_order
+from .splits import SPLITS, TRAIN_VAL, in_order
 from .text import clean
 
-REPORTS = ["study_id", "split", "indication", "comparison", "findings", "impression", "mesh", "report"]
+REPORTS = ["study_id", "split", "patient", "indication", "comparison", "findings", "impression", "mesh", "report"]
 IMAGES = ["image_id", "study_id", "figure_id", "view", "path"]
 LEFT_OUT = ["study_id", "file", "reason"]
 DEFAULTS = ReportSettings()
+PHRASED = "reports PHRASED from labels, not written by a radiologist"
 DRAW_IMAGES = (
     "Most images are missing: put them into the folder, unpacked. Or draw them, if the reports have MeSH terms: "
     "make run DATA=... IMAGES=phantom, "
@@ -49,9 +52,9 @@ class Collection:
     """The origin of the tables and the counts of their rows; as JSON it is collection.json."""
 
     source: str
-    reports: str  # "real" or "phantom"
+    reports: str  # "real", "phantom" or "phrased": from labels, by `readers.phrased`
     images: str  # "real" or "phantom"
-    split: str  # "annotation.json", "7:1:2 seed 0" or "8:2"
+    split: str  # the file that gives it, "7:1:2 seed 0" or "8:2"
     cleaning: str
     studies: dict[str, int]  # studies per split
     radiographs: dict[str, int]  # images per split
@@ -82,7 +85,8 @@ class Collection:
         return DRAW_IMAGES if self.left_out.get("no image file", 0) > sum(self.studies.values()) else ""
 
     def __str__(self) -> str:
-        lines = [f"{self.source}: {self.reports} reports, {self.images} images, split by {self.split}"]
+        reports = PHRASED if self.reports == "phrased" else f"{self.reports} reports"
+        lines = [f"{self.source}: {reports}, {self.images} images, split by {self.split}"]
         lines += [f"{n:7,} studies, {self.radiographs[split]:6,} images  {split}" for split, n in self.studies.items()]
         lines += ["left out:"] if self.left_out else []
         lines += [f"{n:7,}  {reason}" for reason, n in self.left_out.items()]
@@ -115,8 +119,9 @@ def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: 
 
     annotated = files.named("annotation.json") if settings.split == "auto" else ""
     split_of = annotation.splits(annotated) if annotated else None
-    studies, left_out = select(reader.studies(files), split_of or {}, settings.cleaning, files)
-    given = settings.split == "auto" and split_of is None and keep_given(studies, left_out)
+    read = (phrased(record) for record in reader.studies(files))
+    studies, left_out = select(read, split_of or {}, settings.cleaning, files)
+    given = keep_given(studies, left_out) if settings.split == "auto" and split_of is None else ""
     write_table(work_dir / "left_out.csv", pd.DataFrame(left_out, columns=LEFT_OUT))
     reasons = dict(Counter(reason for *_, reason in left_out).most_common())
     if not studies:
@@ -125,10 +130,11 @@ def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: 
         raise MedcapError(f"no usable study in {source} ({counts}; see {work_dir / 'left_out.csv'}): {hint}")
 
     require_english([study.findings for study, _ in studies.values()], source)
+    kinds = _kinds(files, (study for study, _ in studies.values()))
     split = "annotation.json" if annotated else "7:1:2" if settings.split == "auto" else settings.split
     if given:
-        split = next(study.file for study, _ in studies.values())
         split_of = {name: study.split for name, (study, _) in studies.items()}
+        split = f"{given}, val 1 in 8 seed {settings.seed}" if TRAIN_VAL in split_of.values() else given
     split_of = divide(studies, split, settings.seed, split_of)
     ids = in_order(studies)
     found = [(i, image) for i in ids for image in studies[i][0].images if image.path]
@@ -139,7 +145,7 @@ def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: 
     studies, radiographs = Counter(split_of[i] for i in ids), Counter(split_of[i] for i, _ in found)
     collection = Collection(
         source=source,
-        **_kinds(files),
+        **kinds,
         split=f"{split} seed {settings.seed}" if split == "7:1:2" else split,
         cleaning=settings.cleaning,
         studies={name: studies[name] for name in SPLITS if studies[name]},
@@ -149,18 +155,18 @@ def _build(reader: Reader, files: Files, source: str, work_dir: Path, settings: 
     write_json(work_dir / "collection.json", asdict(collection))
 
 
-def _kinds(files: Files) -> dict[str, str]:
-    """Whether "reports" and "images" are "real" or "phantom"."""
+def _kinds(files: Files, studies: Iterable[Study]) -> dict[str, str]:
+    """Whether "reports" and "images" are "real", "phantom" or "phrased"."""
     path = files.named("phantom.json")
     marker = read_json(path, "make the phantom again") if path else {}
     kinds = {name: marker.get(name, "real") if isinstance(marker, dict) else "" for name in ("reports", "images")}
-    if not all(kind in ("real", "phantom") for kind in kinds.values()):
+    if kinds["reports"] not in ("real", "phantom", "phrased") or kinds["images"] not in ("real", "phantom"):
         raise MedcapError(f"{path} was not made by medcap_paddle: remove it")
-    return kinds
+    return kinds | ({"reports": "phrased"} if kind(studies) == "phrased" else {})
 
 
 def _cells(study: Study, report: str) -> list[str]:
-    return [study.indication, study.comparison, study.findings, study.impression, study.mesh, report]
+    return [study.patient, study.indication, study.comparison, study.findings, study.impression, study.mesh, report]
 
 
 def records(data_dir: str | Path, work_dir: str | Path, cleaning: str = "r2gen") -> Iterator[tuple[str, list[str]]]:
@@ -169,7 +175,8 @@ def records(data_dir: str | Path, work_dir: str | Path, cleaning: str = "r2gen")
     A zip is unpacked to `work_dir`; nothing else is written.
     """
     reader, files = readers.find(data_dir, work_dir)
-    studies = (study for study in reader.studies(files) if isinstance(study, Study))
+    read = (phrased(record) for record in reader.studies(files))
+    studies = (study for study in read if isinstance(study, Study))
     return ((study.study_id, _cells(study, clean(study.findings, cleaning))) for study in studies)
 
 

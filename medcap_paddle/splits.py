@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from .runtime.files import MedcapError
 
 SPLITS = ("train", "val", "test")
+TRAIN_VAL = "train or val"  # a source that names its test studies only; `by_ratio` "7:1" divides the others
 NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(("valid", "validate", "validation", "dev"), "val")
 
 
@@ -28,16 +29,34 @@ def by_ratio(
 ) -> dict[str, str]:
     """Study id -> split; the order of `study_ids` does not matter. Studies of one patient share a split.
 
-    "7:1:2" shuffles with `seed`. "8:2" is the AI Studio notebook's: not shuffled, and no val. Others raise MedcapError.
+    "7:1:2" shuffles with `seed`, so does "7:1", which has no test. "8:2" is the AI Studio notebook's: not shuffled, and
+    no val. Others raise MedcapError.
     """
     patients = {name: (patient_of or {}).get(name, name) for name in study_ids}
     ids = in_order(set(patients.values()))
-    if split == "7:1:2":
+    if split in ("7:1:2", "7:1"):
         random.Random(seed).shuffle(ids)
+    if split == "7:1:2":
         ends = round(0.7 * len(ids)), round(0.8 * len(ids))
+    elif split == "7:1":
+        ends = round(7 / 8 * len(ids)), len(ids)
     elif split == "8:2":
         ends = round(0.8 * len(ids)), round(0.8 * len(ids))
     else:
         raise MedcapError(f'split "{split}" is unknown: use "auto", "7:1:2" or "8:2"')
     splits = {name: "train" if i < ends[0] else "val" if i < ends[1] else "test" for i, name in enumerate(ids)}
     return {name: splits[patient] for name, patient in patients.items()}
+
+
+def tune_part(
+    study_ids: Iterable[str], seed: int, patient_of: Mapping[str, str] | None = None, share: float = 0.1
+) -> frozenset[str]:
+    """The train studies on which settings are chosen, `share` of the patients: then val is looked at once, at the end.
+
+    The order of `study_ids` does not matter. At least one patient is in it, and one is not where there are two.
+    """
+    patients = {name: (patient_of or {}).get(name, name) for name in study_ids}
+    ids = in_order(set(patients.values()))
+    random.Random(seed).shuffle(ids)
+    chosen = set(ids[: max(1, round(share * len(ids)))])
+    return frozenset(name for name, patient in patients.items() if patient in chosen)

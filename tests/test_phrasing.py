@@ -1,14 +1,18 @@
 """Laws of phrasing: a report says its findings and no others, and is read back."""
 
+import hashlib
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from medcap_paddle.clinical import phrasing
+from medcap_paddle.clinical import labels, phrasing
 from medcap_paddle.clinical.findings import Finding
 from medcap_paddle.clinical.phrasing import LANGUAGE
+from medcap_paddle.phantom.collection import plan
 from medcap_paddle.text import clean
 
 
@@ -41,6 +45,62 @@ def test_a_report_states_its_finding_and_does_not_deny_it(name):
             if finding.side not in ("", word, "bilateral"):
                 assert word not in (text + impression).lower().replace("right upper", "")
         assert not re.search(r"[{}~]|  |\ba [aeiou]| \.", text + impression)
+
+
+def test_the_phantom_says_what_it_said_before_labels_were_phrased():
+    """The digest was computed from the code before UNQUALIFIED was added: new phrases change no drawn study."""
+    studies = [(s.findings, s.sections, s.caption, s.patient, s.images) for s in plan(300, seed=0)]
+    before = "fa00cf4a6eb2adb5d061d900c09ea9dc558cd47aec5cc68c23902f36434b858e"
+    assert hashlib.sha256(repr(studies).encode()).hexdigest() == before
+
+
+# --- labels: findings of which the name is known --------------------------------------------------------------------
+
+OBSERVED = {  # the CheXpert observation of each; None: it is none of the 14
+    **{"cardiomegaly": "Cardiomegaly", "pulmonary edema": "Edema", "consolidation": "Consolidation"},
+    **{"infiltrate": "Lung Opacity", "pneumonia": "Pneumonia", "atelectasis": "Atelectasis", "mass": "Lung Lesion"},
+    **{"nodule": "Lung Lesion", "pleural effusion": "Pleural Effusion", "pneumothorax": "Pneumothorax"},
+    **dict.fromkeys(["pleural thickening", "fibrosis"], "Pleural Other"),  # so CheXpert counts fibrosis
+    **dict.fromkeys(["emphysema", "hernia", "hiatal hernia"]),
+    "tuberculosis": "Pneumonia",  # CheXpert counts an infection as pneumonia
+}
+UNSAID = "left right bilateral both apical apex bas(e|al|ilar) lobe mild(ly)? moderate severe small large acute old"
+EVERYTHING = frozenset(phrasing.UNQUALIFIED)
+
+
+def test_every_phrase_of_a_label_says_its_observation_and_no_other():
+    assert OBSERVED.keys() == phrasing.UNQUALIFIED.keys()
+    for name, phrases in phrasing.UNQUALIFIED.items():
+        for phrase in (*phrases.say, phrases.impression):
+            for text in (phrase, clean(phrase)):
+                said = {labels.OBSERVATIONS[k] for k in labels.label([text])[0].nonzero()[0]}
+                assert said == {OBSERVED[name] or "No Finding"}, text
+            assert not re.search(rf"\b({UNSAID.replace(' ', '|')})\b", phrase, re.I), phrase
+
+
+@settings(max_examples=200)
+@given(st.sets(st.sampled_from(sorted(EVERYTHING))))
+def test_a_report_of_labels_is_read_and_labelled_as_they_are(names):
+    """Any of them together, also those that exclude each other; before and after cleaning."""
+    text, impression = phrasing.write_labelled(names, EVERYTHING)
+    for form in (text, clean(text)):
+        assert set(phrasing.read_report(form)) == {Finding(name) for name in names}
+        said = {labels.OBSERVATIONS[k] for k in labels.label([form])[0].nonzero()[0]}
+        assert said == ({OBSERVED[name] for name in names} - {None} or {"No Finding"})
+    assert (impression in LANGUAGE["no_acute"]) == (not names)
+
+
+@given(st.sets(st.sampled_from(sorted(EVERYTHING)), min_size=1), st.sets(st.sampled_from(sorted(EVERYTHING))))
+def test_a_report_of_labels_denies_only_what_is_labelled(names, others):
+    known = names | others
+    text = phrasing.write_labelled(names, known)[0]
+    normal = {s for topic, denied in LANGUAGE["denies"].items() if known >= set(denied) for s in SAID[topic]}
+    stated = {phrase for name in names for phrase in phrasing.UNQUALIFIED[name].say}
+    assert sentences(text) <= {sentence.replace(". ", ".") for sentence in stated | normal}
+
+
+SAID = {topic: set(LANGUAGE["normal"][topic]) for topic in LANGUAGE["denies"]}
+SAID["pleura"] |= {sentence for phrases in LANGUAGE["denied"].values() for sentence in phrases}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ import pytest
 from iu_xray import annotate, collection, kaggle, reasons, splits, study, table, xml
 
 from medcap_paddle import phantom, readers
-from medcap_paddle.clinical.findings import from_mesh
 from medcap_paddle.config import ReportSettings
-from medcap_paddle.readers import archive, labelled
+from medcap_paddle.readers import archive
 from medcap_paddle.readers import table as own_table
 from medcap_paddle.readers.collection import Files, Image, LeftOut, Study
 from medcap_paddle.reports import build
@@ -659,47 +658,6 @@ def test_a_cell_that_lists_nothing_is_no_image(data, work, cell):
     assert build(touch(data, "a.png"), work).studies == {"train": 1} and "B" in reasons(work)
 
 
-# a table of labels ---------------------------------------------------------------------------------
-
-
-def test_labels_become_terms_that_we_understand():
-    names = "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema"
-    names += " Emphysema Fibrosis Pleural_Thickening Hernia Pneumoperitoneum Tuberculosis"
-    kinds = [from_mesh(labelled.to_mesh(name)) for name in names.split()]
-    assert all(len(found) == 1 for found in kinds) and len({found[0].name for found in kinds}) == 15
-    assert labelled.to_mesh("No Finding") == labelled.to_mesh("no_findings") == "normal"
-    assert labelled.to_mesh("Effusion|Something new|Effusion") == "Pleural Effusion;Something new"
-
-
-LABELS = {
-    "nih": [
-        ["Image Index", "Finding Labels", "Patient ID"],
-        ["1_000.png", "Mass|Edema", 1],
-        ["2_000.png", "No Finding", 2],
-    ],
-    "tb": [["image", "mask", "tuberculosis"], ["1_000.png", "1_000.png", 1], ["2_000.png", "2_000.png", "no"]],
-    "one label": [["image", "label", "patient"], ["1_000.png", "pneumonia", 1], ["2_000.png", "no_findings", 2]],
-}
-
-
-@pytest.mark.parametrize("form", LABELS)
-def test_a_table_of_labels_is_drawn_and_is_no_reports(tmp_path, data, work, form):
-    written(touch(data, "Lung_masks/1_000.png") / "labels.csv", LABELS[form])
-    for folder in (data, phantom.redraw(data, tmp_path / "drawn", size=32, workers=1)):
-        with pytest.raises(MedcapError, match=r"no findings: 2.*table of labels without reports.*give a collection"):
-            build(folder, work)
-    reader, files = readers.find(tmp_path / "drawn", work)
-    sick, healthy = reader.studies(files)
-    assert from_mesh(sick.mesh) and healthy.mesh == "normal" and sick.study_id == "1_000" and sick.images[0].path
-    assert sick.images[0].path != healthy.images[0].path
-
-
-def test_an_answer_that_is_neither_yes_nor_no_is_left_out(data, work):
-    written(data / "labels.csv", [["image", "tuberculosis"], ["a.png", "maybe"], ["", "1"]])
-    found = [record.reason for record in labelled.studies(Files(data, work))]
-    assert found == ['tuberculosis "maybe" is neither yes nor no', "row 2 has no image"]
-
-
 # which file is the image ---------------------------------------------------------------------------
 
 
@@ -717,10 +675,9 @@ def test_folders_of_masks_are_no_radiographs(data, work, form, name):
     assert images and all(image.path in true.values() and not image.rivals for image in images)
     for path in true.values():
         Path(path).unlink()
-    if form != "label_table":
-        with pytest.raises(MedcapError, match="no image file: 4"):
-            build(data, work)
-        assert reasons(work)[name.removesuffix("/b")].startswith("folder of masks")
+    with pytest.raises(MedcapError, match="no image file: 4"):
+        build(data, work)
+    assert reasons(work)[name.removesuffix("/b")].startswith("folder of masks")
 
 
 @pytest.mark.parametrize("second", ["{}.png", "thumbnailed/{}.png", "NLMCXR_png/{}.jpg", "other/{}.PNG", "{}.jpeg"])

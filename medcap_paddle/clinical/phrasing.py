@@ -2,17 +2,19 @@
 
     sample_findings     findings of a made-up patient
     write_report        findings -> FINDINGS and IMPRESSION
+    write_labelled      the same of findings of which a label says the name only
     read_report         FINDINGS, also after cleaning -> findings
     agreement           true findings, reported findings -> how well they agree
 
-Reads phrases.json beside this file: the phrases of three readers for every finding, and for normal anatomy.
+Reads phrases.json beside this file: the phrases of three readers for every finding, and for normal anatomy;
+"unqualified" has one for each that states no side, place or severity, and "denies" says what a normal sentence denies.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -44,6 +46,8 @@ class Phrases:
 
 LANGUAGE = read_json(Path(__file__).with_name("phrases.json"), "install the package again")
 PHRASES = {name: Phrases(**entry) for name, entry in LANGUAGE["findings"].items()}
+UNQUALIFIED = {name: Phrases(weight=0, **entry) for name, entry in LANGUAGE["unqualified"].items()}
+NORMAL = frozenset([*LANGUAGE["normal"], "vascularity"])
 HABIT = 0.9  # probability that a reader uses the preferred phrase
 # at most one of each set: they would deny each other, or report one finding twice
 EXCLUSIVE = (
@@ -123,31 +127,57 @@ def _fill(phrase: str, finding: Finding) -> str:
     return text[:1].upper() + text[1:]
 
 
-def write_report(findings: Iterable[Finding], rng: np.random.Generator) -> tuple[str, str]:
-    """FINDINGS and IMPRESSION of a report; findings without phrases are not mentioned."""
-    findings = [finding for finding in findings if finding.name in PHRASES]
+def write_report(
+    findings: Iterable[Finding],
+    rng: np.random.Generator | None,
+    known: Mapping[str, Phrases] = PHRASES,
+    normal: Collection[str] = NORMAL,
+) -> tuple[str, str]:
+    """FINDINGS and IMPRESSION of a report; findings without phrases in `known` are not mentioned.
+
+    `rng` draws the reader and the wording; without it the first reader writes, always in the same words. Normal
+    sentences are of the topics in `normal` only. A finding is never denied beside itself.
+    """
+    findings = [finding for finding in findings if finding.name in known]
     readers = LANGUAGE["readers"]
-    reader = int(rng.choice(len(readers), p=[reader["share"] for reader in readers]))
+    reader = int(rng.choice(len(readers), p=[reader["share"] for reader in readers])) if rng else 0
 
     def prefer(phrases: Sequence[str]) -> str:
-        return phrases[reader if rng.random() < HABIT else int(rng.integers(len(phrases)))]
+        usual = rng is None or rng.random() < HABIT
+        return phrases[reader if usual else int(rng.integers(len(phrases)))]
 
     names = {finding.name for finding in findings}
+    in_lungs = any(known[name].topic == "lungs" for name in names)
     sentences = []
     for topic in readers[reader]["order"]:
-        here = [finding for finding in findings if PHRASES[finding.name].topic == topic]
-        sentences += [_fill(prefer(PHRASES[finding.name].say), finding) for finding in here]
+        here = [finding for finding in findings if known[finding.name].topic == topic]
+        sentences += [_fill(prefer(known[finding.name].say), finding) for finding in here]
+        if topic not in normal:
+            continue
         if topic == "pleura":  # a finding of the pair leaves the other one to be denied
             left = [phrases for name, phrases in LANGUAGE["denied"].items() if name in names]
-            sentences += [prefer(phrases) for phrases in left or [LANGUAGE["normal"][topic]]]
-        elif not here and topic in LANGUAGE["normal"]:
+            pair = names.issuperset(LANGUAGE["denies"][topic])
+            sentences += [prefer(phrases) for phrases in left or [LANGUAGE["normal"][topic]] if not pair]
+        elif not here:
             sentences.append(prefer(LANGUAGE["normal"][topic]))
-        if topic == "heart" and rng.random() < 0.15 and not any(PHRASES[name].topic == "lungs" for name in names):
+        if rng and topic == "heart" and "vascularity" in normal and rng.random() < 0.15 and not in_lungs:
             sentences.append(LANGUAGE["vascularity"])
-    summary = [_fill(PHRASES[finding.name].impression, finding) for finding in findings]
+    summary = [_fill(known[finding.name].impression, finding) for finding in findings]
     summary = list(dict.fromkeys(text for text in summary if text)) or [prefer(LANGUAGE["no_acute"])]
     numbered = [f"{i}. {text}" for i, text in enumerate(summary, 1)] if len(summary) > 1 else summary
     return " ".join(sentences), " ".join(numbered)
+
+
+def write_labelled(names: Iterable[str], labelled: Collection[str]) -> tuple[str, str]:
+    """FINDINGS and IMPRESSION of a study of which only the `names` of its findings are known, keys of `UNQUALIFIED`.
+
+    No side, place or severity is stated, and the same names make the same report: wording that no image decides would
+    only be noise for a model to learn. `labelled` are the findings that the source labels in any study: beside a
+    finding, only what the source would have labelled is denied. A study without findings was called normal.
+    """
+    names = list(names)
+    normal = [topic for topic, denied in LANGUAGE["denies"].items() if not names or set(denied) <= set(labelled)]
+    return write_report(map(Finding, names), None, UNQUALIFIED, normal)
 
 
 def read_report(text: str) -> list[Finding]:
@@ -162,7 +192,7 @@ def read_report(text: str) -> list[Finding]:
 
 @cache
 def _sentence_table() -> dict[str, Finding]:
-    """Plain sentence -> the finding it reports, for every sentence about every finding of `sample_findings`.
+    """Plain sentence -> the finding it reports, for every sentence of `sample_findings` and of `UNQUALIFIED`.
 
     A sentence that does not state the severity belongs to several findings; it reads as the one without severity.
     """
@@ -173,6 +203,9 @@ def _sentence_table() -> dict[str, Finding]:
             finding = Finding(name, side and IMPLIED_SIDE.get(place, side), place, severity)
             for phrase in phrases.say:
                 out.setdefault(_plain(_fill(phrase, finding)), finding)
+    for name, phrases in UNQUALIFIED.items():
+        for phrase in phrases.say:
+            out.setdefault(_plain(phrase), Finding(name))
     return out
 
 

@@ -18,7 +18,7 @@ from ..runtime.files import MedcapError, digest, read_json, write_json
 from .collection import IMAGE_SUFFIXES, PACKED_SUFFIXES
 
 LARGEST = 64 << 30  # bytes when unpacked; the whole IU X-Ray collection has about 14 GB
-WANTED = (".xml", ".csv", ".json", *IMAGE_SUFFIXES)
+WANTED = (".xml", ".csv", ".json", "_list.txt", *IMAGE_SUFFIXES)  # the lists: NIH's split
 
 
 def unzip(archive: str | Path, folder: str | Path, limit: int = LARGEST) -> Path:

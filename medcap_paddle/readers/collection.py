@@ -37,9 +37,20 @@ class Image:
     rivals: tuple[str, ...] = ()  # where several different files claim to be it: none of them is taken
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What a source ticks in place of a report: names of `phrasing.UNQUALIFIED`."""
+
+    present: tuple[str, ...]  # in this study; () where the source calls it normal
+    known: frozenset[str]  # in any study of the source: the absence of these says something
+
+
 @dataclass(slots=True)
 class Study:
-    """One report with its images; the sections are as in the source, MeSH terms are joined by ";"."""
+    """One report with its images; the sections are as in the source, MeSH terms are joined by ";".
+
+    Where there are `labels`, FINDINGS and IMPRESSION are "" and `phrased` writes them.
+    """
 
     study_id: str
     file: str  # where it was read, relative to the collection's folder
@@ -49,8 +60,10 @@ class Study:
     impression: str = ""
     mesh: str = ""
     images: list[Image] = field(default_factory=list)
-    split: str = ""  # "train", "val" or "test" where the source says so
+    split: str = ""  # "train", "val", "test" or splits.TRAIN_VAL where the source says so
     patient: str = ""  # whose it is, where the source says so
+    labels: Labels | None = None
+    split_file: str = ""  # where the splits were read, if not in `file`
 
 
 @dataclass(slots=True)
@@ -146,7 +159,7 @@ def whole(number: str) -> str:
 
 
 class Reader(Protocol):
-    """One form of collection. `WITHOUT_FINDINGS`, where there is one, says what to do where no study has findings."""
+    """One form of collection. `REMEDY`, where there is one, says what to do where its own reasons leave no study."""
 
     LOOKS_FOR: str  # what `matches` looks for, in a few words: error messages list it
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..clinical.plain import says_nothing
 from ..runtime.files import MedcapError
-from ..splits import by_ratio
+from ..splits import TRAIN_VAL, by_ratio
 from ..text import clean
 from .collection import IMAGE_SUFFIXES, Files, LeftOut, Reader, Study
 
@@ -82,15 +82,13 @@ def remedy(reader: Reader, left_out: Rows, missing: str) -> str:
         return f"{first[SEVERAL_FILES]}: keep one of them, move the others away"
     if PACKED in first and "no image file" in first:
         return f"{first[PACKED]} is packed: unpack it beside the reports, and give the folder"
-    if most == "no findings" and getattr(reader, "WITHOUT_FINDINGS", ""):
-        return reader.WITHOUT_FINDINGS
     hints = {
         "no image file": missing,
         "empty after cleaning": "cleaning keeps English words only: is the collection in English?",
         "not in annotation.json": 'split="7:1:2" ignores annotation.json.',
         NO_SPLIT: 'split="7:1:2" ignores the splits of the table.',
     }
-    return hints.get(most, f"expected {reader.LOOKS_FOR}")
+    return hints.get(most, getattr(reader, "REMEDY", f"expected {reader.LOOKS_FOR}"))
 
 
 # Splits ------------------------------------------------------------------------------------------
@@ -98,28 +96,34 @@ def remedy(reader: Reader, left_out: Rows, missing: str) -> str:
 NO_SPLIT = "no split given"
 
 
-def keep_given(studies: Usable, left_out: Rows) -> bool:
-    """Whether the source gives splits; if so, studies without one move to `left_out`."""
-    if not any(study.split for study, _ in studies.values()):
-        return False
-    for name in [name for name, (study, _) in studies.items() if not study.split]:
-        left_out.append((name, studies.pop(name)[0].file, NO_SPLIT))
-    return True
+def keep_given(studies: Usable, left_out: Rows) -> str:
+    """Where the source gives splits, "" where it does not; if so, studies without one move to `left_out`."""
+    given = [_split_file(study) for study, _ in studies.values() if study.split or study.split_file]
+    for name in [name for name, (study, _) in studies.items() if given and not study.split]:
+        left_out.append((name, _split_file(studies.pop(name)[0]), NO_SPLIT))
+    return given[0] if given else ""
+
+
+def _split_file(study: Study) -> str:
+    return study.split_file or study.file
 
 
 def divide(studies: Usable, split: str, seed: int, given: dict[str, str] | None) -> dict[str, str]:
-    """Study id -> split: as `given`, else by ratio; a patient is in one split.
+    """Study id -> split: as `given`, with val cut from what is TRAIN_VAL there, else by ratio; a patient is in one
+    split.
 
     MedcapError where a given split has a patient twice, and where there is no train study: later stages learn from
     them, the vocabulary first.
     """
     patient_of = {name: study.patient for name, (study, _) in studies.items() if study.patient}
     split_of = by_ratio(studies, split, seed, patient_of) if given is None else {name: given[name] for name in studies}
+    split_of |= by_ratio([name for name in split_of if split_of[name] == TRAIN_VAL], "7:1", seed, patient_of)
     splits_of: dict[str, str] = {}
     for name, patient in patient_of.items():
         if splits_of.setdefault(patient, split_of[name]) != split_of[name]:
             raise MedcapError(
-                f"{studies[name][0].file} has patient {patient} in {splits_of[patient]} and in {split_of[name]}: "
+                f"{_split_file(studies[name][0])} has patient {patient} in {splits_of[patient]} and in "
+                f"{split_of[name]}: "
                 'put each patient in one split, or split="7:1:2" divides by patient'
             )
     if "train" not in split_of.values():
