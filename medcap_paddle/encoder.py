@@ -7,16 +7,20 @@
     random              a small network nobody trained, for tests
 
 All but the last give two arrays of an image: "pooled", a vector, and "grid", a vector for each place of its last grid.
+A fine-tuned one also gives "logits", a number for each of the labels among the facts of its file.
 
 A loader takes the path of local weights, or None for its usual ones, and returns an `Encoder`, best by `build`.
 
-    python -m medcap_paddle.encoder [--work WORK] [--out PATH] ...    train one on the MeSH tags of a collection
+    python -m medcap_paddle.encoder [--work WORK] [--start NAME|PATH] [--out PATH] ...
+
+trains one on the MeSH tags of a collection: `small` from scratch, or `--start efficientnet_lite0` from ImageNet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import paddle
@@ -27,6 +31,7 @@ from .image import Preprocessing
 from .runtime.files import MedcapError
 from .vision import job, lite0, networks
 from .vision import weights as weight_files
+from .vision.trainable import TRAINABLE, owner
 
 SHIPPED = Path(__file__).with_name("encoder.safetensors")
 FIX = "train one (make encoder, or python -m medcap_paddle.encoder)"
@@ -57,28 +62,34 @@ def _resnet101(weights: Path | None) -> Encoder:
     network = resnet101(num_classes=0, with_pool=False)
     weight_files.fill(network, tensors, path)
     given = networks.GridAndVector(network, network)
-    return build(given, "resnet101", path.name, Preprocessing(224), given.ARRAYS)
+    return build(given, "resnet101", path.name, Preprocessing(224), given.arrays)
 
 
-def _efficientnet_lite0(weights: Path | None) -> Encoder:
-    path = weights or lite0.imagenet()
-    network = lite0.Lite0()
-    weight_files.fill(network, lite0.to_paddle(weight_files.read(path)[0]), path)
-    preprocessing = Preprocessing(224, (lite0.MEAN,) * 3, (lite0.STD,) * 3)
-    given = networks.GridAndVector(network, network.grid)
-    return build(given, "efficientnet_lite0", path.name, preprocessing, given.ARRAYS)
+def _trained(name: str, path: Path) -> Encoder:
+    """The encoder in a file of ours: its facts say the labels and the preprocessing."""
+    tensors, facts = weight_files.read(path)
+    if facts.get("encoder") != name:
+        what = f"holds {facts.get('encoder')}" if facts else "is not an encoder of ours, or of an earlier version"
+        raise MedcapError(f"{path} {what}, where {name} is wanted: {FIX}")
+    preprocessing = Preprocessing.from_record(facts.get("preprocessing"), f"the encoder {path}", FIX)
+    network = TRAINABLE[name].build(len(facts["labels"]))
+    weight_files.fill(network, tensors, path)
+    given = TRAINABLE[name].given(network, preprocessing.size)
+    return build(given, name, path.name, preprocessing, given.arrays)
 
 
 def _small(weights: Path | None) -> Encoder:
-    path = weights or SHIPPED
-    tensors, facts = weight_files.read(path)
-    if facts.get("encoder") != "small":
-        raise MedcapError(f"{path} is not an encoder of ours, or of an earlier version: {FIX}")
-    preprocessing = Preprocessing.from_record(facts.get("preprocessing"), f"the encoder {path}", FIX)
-    network = networks.Small(len(facts["labels"]))
-    weight_files.fill(network, tensors, path)
-    given = networks.GridAndVector(network, network.trunk, networks.logits_of(network, preprocessing.size))
-    return build(given, "small", path.name, preprocessing, given.ARRAYS)
+    return _trained("small", weights or SHIPPED)
+
+
+def _efficientnet_lite0(weights: Path | None) -> Encoder:
+    if weights and weight_files.read(weights)[1]:
+        return _trained("efficientnet_lite0", weights)
+    path = weights or lite0.imagenet()
+    network = lite0.Lite0()
+    weight_files.fill(network, lite0.trained(path), path)
+    given = networks.GridAndVector(network, network.grid)
+    return build(given, "efficientnet_lite0", path.name, TRAINABLE["efficientnet_lite0"].preprocessing, given.arrays)
 
 
 def _random(_: Path | None) -> Encoder:
@@ -116,8 +127,7 @@ def choose(phantom_images: bool, weights: str | Path | None = None) -> str:
     weights are here or can be had, EfficientNet-Lite0 where not.
     """
     if weights:
-        tensors, facts = weight_files.read(weights)
-        return facts.get("encoder", "efficientnet_lite0" if lite0.is_theirs(tensors) else "resnet101")
+        return owner(*weight_files.read(weights))
     if phantom_images:
         return "small"
     return "resnet101" if weight_files.imagenet_available() else "efficientnet_lite0"
@@ -127,7 +137,7 @@ def main() -> None:
     parser = job.parser("python -m medcap_paddle.encoder", "Train an encoder on the MeSH tags of a collection.")
     parser.add_argument("--work", default="work", help="the folder with reports.csv and images.csv")
     args = parser.parse_args()
-    job.command(args, job.Tagged(args.work, args.size), args.out or f"{args.work}/encoder.safetensors")
+    job.command(args, partial(job.Tagged, args.work), args.out or f"{args.work}/encoder.safetensors")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from medcap_paddle.phantom.collection import plan
 from medcap_paddle.runtime.files import MedcapError, lock, write_table
 from medcap_paddle.vision import job, pretrain, probe
 from medcap_paddle.vision import weights as weight_files
+from medcap_paddle.vision.augment import augment
+from medcap_paddle.vision.trainable import TRAINABLE
 
 ROOT = Path(__file__).parent.parent
 SEEN = Preprocessing(32)
@@ -95,9 +97,9 @@ def test_interrupted_training_resumes_at_the_last_epoch_with_identical_weights(t
     whole, _ = pretrain.train(pairs, SEEN, settings, tmp_path / "whole", SIDES)
     augment, seen = pretrain.augment, []
 
-    def interrupted(pixels, rng):
+    def interrupted(pixels, rng, how):
         seen.append(1)
-        return augment(pixels, rng)
+        return augment(pixels, rng, how)
 
     monkeypatch.setattr(pretrain, "augment", interrupted)
     batches = pretrain.Labelling.batches
@@ -159,10 +161,22 @@ def test_augmentation_never_mirrors_and_stays_near():
     rng, pixels = np.random.default_rng(0), np.zeros((80, 80), np.uint8)
     pixels[20:60, 10:30] = 200
     for _ in range(50):
-        moved = pretrain.augment(pixels, rng)
+        moved = augment(pixels, rng)
         x = (moved * np.arange(80.0)).sum() / moved.sum()
         assert moved.shape == pixels.shape and abs(x - 19.5) < 10
     assert not np.array_equal(moved, pixels)
+
+
+def test_only_labels_without_sides_allow_a_mirrored_picture():
+    lite, pixels = TRAINABLE["efficientnet_lite0"], np.zeros((40, 40), np.uint8)
+    pixels[:, :12] = 200
+    for labels, mirrors in (("pneumonia", "normal"), True), (("pneumonia", "opacity left"), False):
+        rng, how = np.random.default_rng(0), lite.augmented(labels)
+        sides = {
+            bool(moved[:, :20].sum() > moved[:, 20:].sum()) for moved in (augment(pixels, rng, how) for _ in range(40))
+        }
+        assert (sides == {True, False}) == mirrors
+    assert not TRAINABLE["small"].augmented(("pneumonia",)).mirror
 
 
 def test_an_augmented_image_depends_on_seed_epoch_and_number_only():
@@ -285,7 +299,7 @@ def few(monkeypatch):
 def test_the_command_leaves_an_encoder_that_can_be_used_and_continued(few, tmp_path, capsys):
     few("--out", tmp_path / "mine.safetensors")
     mine = encoder.load("small", tmp_path / "mine.safetensors")
-    assert mine.preprocessing.size == 96 and mine.arrays == encoder.load("small").arrays
+    assert mine.preprocessing.size == 96 and mine.arrays == {"pooled": (len(LABELS),), "grid": (9, 512)}
     assert "mean of" in capsys.readouterr().out and not list(tmp_path.glob("*.training"))
     few("--out", tmp_path / "more.safetensors", "--start", tmp_path / "mine.safetensors", "--seed", "1")
     facts = weight_files.read(tmp_path / "more.safetensors")[1]

@@ -1,7 +1,7 @@
 """The shipped encoder's training: made-up studies, drawn (`make encoder`).
 
-    python -m medcap_paddle.phantom.pretrain [--images N] [--start PATH] [--epochs E] [--size S] [--rate R] [--seed N]
-                                             [--out PATH]
+    python -m medcap_paddle.phantom.pretrain [--images N] [--start NAME|PATH] [--epochs E] [--size S] [--rate R]
+                                             [--seed N] [--out PATH]
 
 `vision.job` says what is written, and how it resumes.
 """
@@ -9,14 +9,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from ..clinical.findings import KINDS, label_vector
+from ..clinical.findings import KINDS, LABELS, label_vector
 from ..clinical.phrasing import sample_findings
 from ..encoder import SHIPPED
+from ..runtime.files import MedcapError, cli_errors
 from ..vision import job
 from ..vision.pretrain import Pairs
+from ..vision.trainable import USUAL, resolve
 from .draw import draw
 
 # Collections count their seeds from 0 and draw patients below 2**32: ours lie above, so no phantom is seen twice.
@@ -31,6 +34,7 @@ class Drawn:
     """Two drawings of each of `images` / 2 studies; a `job.Source`."""
 
     images: int
+    labels: ClassVar = LABELS
 
     def inputs(self) -> list[object]:
         example = phantoms(range(2))[0]  # one of each kind of study: a changed drawing is a changed input
@@ -69,7 +73,10 @@ def main() -> None:
     parser = job.parser("python -m medcap_paddle.phantom.pretrain", "Train the small encoder on drawings.")
     parser.add_argument("--images", type=int, default=10_000, help="drawn to train on, two a study")
     args = parser.parse_args()
-    job.command(args, Drawn(args.images), args.out or SHIPPED)  # by default the encoder of the package
+    with cli_errors():
+        if not args.out and (name := resolve(args.start)[0]) != USUAL:
+            raise MedcapError(f"the package ships an encoder called {USUAL}, and this one is {name}: give --out")
+    job.command(args, lambda *_: Drawn(args.images), args.out or SHIPPED)  # by default the encoder of the package
 
 
 if __name__ == "__main__":

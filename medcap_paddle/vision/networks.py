@@ -59,19 +59,22 @@ def mean(grid: paddle.Tensor) -> paddle.Tensor:
 
 
 class GridAndVector(nn.Layer):
-    """The last grid of a network: "pooled" [B, P], what `pool` makes of it, and "grid" [B, H x W, D] itself."""
+    """The last grid of a network: "pooled" [B, P], what `pool` makes of it, and "grid" [B, H x W, D] itself; and
+    "logits" [B, L], what `head` makes of the vector, where it is given.
+    """
 
-    ARRAYS = ("pooled", "grid")
-
-    def __init__(self, network: nn.Layer, trunk: Callable, pool: Callable = mean):
+    def __init__(self, network: nn.Layer, trunk: Callable, pool: Callable = mean, head: Callable | None = None):
         super().__init__()
         self.add_sublayer("0", network)  # the names of its tensors, and so its fingerprint, are those of a Sequential
-        self.parts = trunk, pool
+        self.parts = trunk, pool, head
+        self.arrays = ("pooled", "grid", "logits") if head else ("pooled", "grid")
 
-    def forward(self, images: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        trunk, pool = self.parts
+    def forward(self, images: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        trunk, pool, head = self.parts
         grid = trunk(images)  # [B, D, H, W]
-        return pool(grid), grid.flatten(2).transpose([0, 2, 1])
+        vector = pool(grid)
+        given = vector, grid.flatten(2).transpose([0, 2, 1])
+        return (*given, head(vector)) if head else given
 
 
 class Chosen(nn.Layer):

@@ -1,20 +1,21 @@
-"""Training of our small image encoder: multi-label classification of findings, by the one loop (`runtime.loop`).
+"""Training of an image encoder: multi-label classification of findings, by the one loop (`runtime.loop`).
 
-`save` writes the encoder: float16 tensors `trunk.*`, `neck.*` and `head.*` (one logit a label), with the facts encoder,
-labels and preprocessing, and those that `vision.job` adds.
+`trainable.TRAINABLE` says which networks, and how each is trained. `save` writes the encoder: all its tensors in
+float16 with the facts encoder, labels and preprocessing, and those that `vision.job` adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+from paddle import nn
 from paddle.io import Dataset
-from PIL import Image
 
 from .. import image
 from ..clinical.findings import LABELS
@@ -23,41 +24,31 @@ from ..image import Preprocessing
 from ..runtime import distributed, loop
 from ..runtime.files import MedcapError, digest, write_tensors
 from ..runtime.workers import map_ordered
-from .networks import SURE, Small
-from .probe import by_study, probe
-from .weights import fill, read
+from .augment import GENTLE, Augmentation, augment
+from .probe import WEAK, by_study, coefficients
+from .trainable import TRAINABLE, USUAL, Trainable, begin
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SETTINGS = TrainingSettings(batch_size=12, epochs=5, learning_rate=1e-3, warmup=0.05, weight_decay=0.01)
+SETTINGS = TRAINABLE[USUAL].settings
+POOLED = "pooled"  # the vector among the arrays of an encoder
+PROBED = 4000  # images that suffice for the first head
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]  # (uint8 [H, W], float32 [L]) each
-
-
-def augment(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [H, W], another exposure of another position: shifted, scaled, turned a little, gamma, noise.
-
-    Never mirrored: sides matter.
-    """
-    height, width = pixels.shape
-    scale, turn = rng.uniform(0.92, 1.08), rng.uniform(-0.05, 0.05)
-    a, b = np.cos(turn) / scale, np.sin(turn) / scale
-    x, y = width * (0.5 + rng.uniform(-0.05, 0.05)), height * (0.5 + rng.uniform(-0.05, 0.05))
-    matrix = (a, b, width / 2 - a * x - b * y, -b, a, height / 2 + b * x - a * y)
-    moved = Image.fromarray(pixels).transform(
-        (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-    )
-    tones = 255 * np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(rng.uniform(-0.3, 0.3)))
-    noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(0, 4))
-    return np.clip(tones[np.asarray(moved)] + noise, 0, 255).astype(np.uint8)
 
 
 class Images(Dataset):
     """Item k is (float32 [3, S, S], float32 [L]) of pair k; augmented where there is a `seed`, whatever the order."""
 
-    def __init__(self, pairs: Pairs, preprocessing: Preprocessing, seed: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        pairs: Pairs,
+        preprocessing: Preprocessing,
+        seed: tuple[int, ...] = (),
+        how: Augmentation = GENTLE,
+    ):
         super().__init__()
-        self.pairs, self.preprocessing, self.seed = pairs, preprocessing, seed
+        self.pairs, self.preprocessing, self.seed, self.how = pairs, preprocessing, seed, how
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -65,7 +56,7 @@ class Images(Dataset):
     def __getitem__(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         pixels, target = self.pairs[k]
         if self.seed:
-            pixels = augment(pixels, np.random.default_rng([*self.seed, k]))
+            pixels = augment(pixels, np.random.default_rng([*self.seed, k]), self.how)
         return image.transform(pixels, self.preprocessing), target
 
     def batches(self, batch_size: int) -> Iterator[list[paddle.Tensor]]:
@@ -86,8 +77,14 @@ class Images(Dataset):
 class Labelling(loop.Task):
     """Binary cross-entropy of every label. Each process has its own `pairs`; the shortest share ends an epoch."""
 
-    def __init__(self, pairs: Pairs, preprocessing: Preprocessing, settings: TrainingSettings):
-        self.pairs, self.preprocessing, self.settings = pairs, preprocessing, settings
+    def __init__(
+        self,
+        pairs: Pairs,
+        preprocessing: Preprocessing,
+        settings: TrainingSettings,
+        how: Augmentation = GENTLE,
+    ):
+        self.pairs, self.preprocessing, self.settings, self.how = pairs, preprocessing, settings, how
         self.rank, self.count = distributed.world()
         distributed.barrier()  # one process may need minutes longer to prepare its pairs
         share = np.zeros((self.count, 2))  # images and fingerprint, a row a process: the same table in all of them
@@ -99,10 +96,10 @@ class Labelling(loop.Task):
             raise MedcapError(f"{fewest} images for a process are fewer than a batch of {batch}: give more")
 
     def inputs(self) -> list[object]:
-        return [self.preprocessing.record(), self.shares]
+        return [self.preprocessing.record(), self.shares, asdict(self.how)]
 
     def batches(self, epoch: int) -> Iterator[loop.Rows]:
-        images = Images(self.pairs, self.preprocessing, (self.settings.seed, epoch, self.rank))
+        images = Images(self.pairs, self.preprocessing, (self.settings.seed, epoch, self.rank), self.how)
         for batch, _ in zip(images.batches(self.settings.batch_size), range(self.steps), strict=False):
             yield self.settings.batch_size, batch, 1.0
 
@@ -122,44 +119,79 @@ def train(
     folder: str | Path,
     labels: Sequence[str] = LABELS,
     start: str | Path | None = None,
-) -> tuple[Small, pd.DataFrame]:
-    """The trained network, and the loss of each epoch as `loop.fit` writes it into `folder`.
+    name: str = USUAL,
+) -> tuple[nn.Layer, pd.DataFrame]:
+    """The trained network called `name`, and the loss of each epoch as `loop.fit` writes it into `folder`.
 
-    From scratch, or from the encoder in the file `start`. With several processes each trains on its own `pairs`.
-    MedcapError when the images are fewer than a batch, when `start` does not fit, and when the loss is not a number.
+    From its usual first weights, or from the encoder in the file `start`. With several processes each trains on its own
+    `pairs`. MedcapError when the images are fewer than a batch, when `start` does not fit, and when the loss is not a
+    number.
     """
+    how = TRAINABLE[name]
+    task = Labelling(pairs, preprocessing, settings, how.augmented(labels))
     paddle.seed(settings.seed)
-    network = Small(len(labels))
-    if start:
-        fill(network, read(start)[0], start)
-    return network, loop.fit(network, Labelling(pairs, preprocessing, settings), folder, settings)
+    network = how.build(len(labels))
+    if begin(network, how, labels, Path(start) if start else None):
+        probe_first(network, how, task)
+    return network, loop.fit(network, task, folder, settings)
 
 
-def outputs(network: Small, pairs: Pairs, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """Features (the logit of each label, as the encoder will give it) and targets of every image, [N, L] each."""
-    network.eval()
-    rows = []
+def probe_first(network: nn.Layer, how: Trainable, task: Labelling) -> None:
+    """Set the head to a linear probe of the vectors that the network gives before it is trained.
+
+    A random head would spoil them in its first steps (Kumar et al., ICLR 2022). Each process brings its share of the
+    vectors, and all fit the same head.
+    """
+    counts = np.minimum(task.shares[:, 0].astype(int), PROBED // task.count)
+    first, own = int(counts[: task.rank].sum()), int(counts[task.rank])
+    vectors, targets = outputs(network, task.pairs[:own], task.preprocessing, how, POOLED)
+    table = np.zeros((counts.sum(), vectors.shape[1] + targets.shape[1]))
+    table[first : first + own] = np.concatenate([vectors, targets], 1)
+    table = distributed.all_reduce_sum(table)
+    found = coefficients(table[:, : vectors.shape[1]], table[:, vectors.shape[1] :], strength=WEAK)
+    for name, values in zip(("weight", "bias"), found, strict=True):
+        network.state_dict()[f"{how.head}.{name}"].set_value(values.astype(np.float32))
+
+
+def outputs(
+    network: nn.Layer, pairs: Pairs, preprocessing: Preprocessing, how: Trainable = TRAINABLE[USUAL], array: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
+    """An array of the encoder that the network will be, by default its number for each label, [N, ...], and the targets
+    of every image [N, L].
+    """
+    given = how.given(network, preprocessing.size)
+    given.eval()
+    place, rows = given.arrays.index(array or how.scores), []
     with paddle.no_grad():
         for pictures, targets in Images(pairs, preprocessing).batches(32):
-            rows.append((F.hardtanh(network(pictures), -SURE, SURE).numpy(), targets.numpy()))
+            rows.append((given(pictures)[place].numpy(), targets.numpy()))
     return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
 
 
 def probe_network(
-    network: Small, pairs: Pairs, study_ids: Sequence[str], preprocessing: Preprocessing
+    network: nn.Layer,
+    pairs: Pairs,
+    study_ids: Sequence[str],
+    preprocessing: Preprocessing,
+    labels: Sequence[str] = LABELS,
+    name: str = USUAL,
 ) -> tuple[dict[str, float], list[str]]:
-    """`probe` by study, fitted on the first 60% of unseen studies and tested on the others."""
-    features, targets = outputs(network, pairs, preprocessing)
-    rows, ids = by_study(features, study_ids)
+    """The AUC of each label on unseen studies, and the labels with too few (see `Trainable.auc`)."""
+    scores, targets = outputs(network, pairs, preprocessing, TRAINABLE[name])
+    rows, ids = by_study(scores, study_ids)
     truth = dict(zip(study_ids, targets, strict=True))
-    train = np.arange(len(ids)) < 0.6 * len(ids)
-    return probe(rows, np.stack([truth[study] for study in ids]), train, ~train)
+    return TRAINABLE[name].auc(rows, np.stack([truth[study] for study in ids]), labels)
 
 
 def save(
-    network: Small, path: str | Path, labels: Sequence[str], preprocessing: Preprocessing, facts: dict | None = None
+    network: nn.Layer,
+    path: str | Path,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    facts: dict | None = None,
+    name: str = USUAL,
 ) -> None:
     """The encoder in float16, with what must be known to use it, and `facts` to judge it by."""
-    tensors = {name: tensor.numpy().astype(np.float16) for name, tensor in network.state_dict().items()}
-    known = {"encoder": "small", "labels": list(labels), "preprocessing": preprocessing.record()}
+    tensors = {key: tensor.numpy().astype(np.float16) for key, tensor in network.state_dict().items()}
+    known = {"encoder": name, "labels": list(labels), "preprocessing": preprocessing.record()}
     write_tensors(path, tensors, {**known, **(facts or {})})
