@@ -1,9 +1,9 @@
 """A phantom collection: studies with known findings, written as Open-i writes them.
 
     folder/ecgen-radiology/*.xml       a report per study, Open-i schema, with the quirks of the real collection
-    folder/NLMCXR_png/*.png            its radiographs
+    folder/NLMCXR_png/*.png            its radiographs, each marked as a drawing (see `runtime.drawing`)
     folder/indiana_projections.csv     uid, filename, projection (Frontal or Lateral), as the Kaggle release has it
-    folder/phantom.json                "reports" and "images": "phantom" or "real", and the settings
+    folder/phantom.json                "reports" and "images": "phantom", "real" or "phrased", and the settings
 
 `make` invents everything. `redraw` copies the reports of a collection that one of `readers.READERS` can read, and draws
 its images from their MeSH terms. Both are deterministic from the seed, whatever the number of processes.
@@ -21,14 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from .. import readers
 from ..clinical.findings import Finding, from_mesh, to_mesh
 from ..clinical.language import require_english
 from ..clinical.phrasing import LANGUAGE, sample_findings, write_report
 from ..readers.collection import LeftOut, Study
+from ..readers.phrased import kind
+from ..runtime import drawing
 from ..runtime.cache import stamp
 from ..runtime.files import MedcapError, atomic, digest, lock, read_json, remove_stale, write_json
 from ..runtime.workers import FEW, map_ordered
@@ -38,6 +40,7 @@ MARKER = "phantom.json"
 SOURCES = [  # the code that draws and writes
     *sorted(Path(__file__).parent.glob("*.py")),
     *(Path(__file__).parents[1] / "clinical" / name for name in ("findings.py", "phrasing.py", "phrases.json")),
+    Path(drawing.__file__),
 ]
 Job = tuple[list[Finding], list[tuple[str, str]], int]  # findings, (file, view) of each image, seed of the patient
 
@@ -181,11 +184,12 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
         raise MedcapError(f"{folder} cannot be both the source and the copy: name another folder")
     with lock(folder / MARKER):
         reader, files = readers.find(source, folder, unzipped=".unzipped")
-        jobs = _jobs(reader.studies(files), source, seed)
+        studies = list(reader.studies(files))
+        jobs = _jobs(studies, source, seed)
         paths = [*reader.sources(files), *filter(None, [files.named("annotation.json")])]
         copies = {files.relative(path): path for path in paths}
         names = [*copies, *(file for _, images, _ in jobs for file, _ in images)]
-        about = {"reports": "real", "images": "phantom", "seed": seed, "studies": len(jobs), "size": size}
+        about = {"reports": kind(studies), "images": "phantom", "seed": seed, "studies": len(jobs), "size": size}
         about |= {"source": str(source.resolve()), "drawn": digest(repr(jobs)), "drawn_by": _version()}
         about |= {"copied": digest([[name, *stamp(path)] for name, path in copies.items()])}
         about |= {"holds": sorted({Path(name).parts[0] for name in names})}
@@ -268,7 +272,7 @@ def _draw_study(folder: Path, findings: list[Finding], images: list[tuple[str, s
         if not path.exists():  # else drawn before an interruption
             picture = draw(findings, view, patient, size=size, take=seen[view])
             with atomic(path) as temporary:
-                temporary.write_bytes(cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+                Image.fromarray(picture).save(temporary, "PNG", compress_level=1, pnginfo=drawing.mark())
         seen[view] += 1
     return len(images)
 
