@@ -108,10 +108,10 @@ def pipeline(work: Path, studies: int) -> None:
     parts = [load(work, split, vocab, config) for split in ("train", "val", "test")]
     run_dir = work / "runs/lstm"
     model = models.build(config.decoder, parts[0].shapes, len(vocab))
-    runs.save(run_dir, config, vocab, parts[0].shapes, feature_file.index(work / "features.h5").attributes)
+    runs.save(run_dir, config, vocab, parts[0], feature_file.index(work / "features.h5").attributes)
     train.fit(model, *parts[:2], run_dir, config.training)
     run = runs.load(run_dir)
-    generate.predict(run.model, run.vocab, parts[2], run.config, out=run_dir / "predictions.csv")
+    generate.predict(run.model, run.vocab, parts[2], run.config, out=run_dir / "predictions.csv", known=run.known)
     tables = {"lstm": evaluate.read_predictions(run_dir / "predictions.csv")}
     evaluate.evaluate_runs(work / "runs", tables, vocabulary.tokens(vocab), known, "test")
 

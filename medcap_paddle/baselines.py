@@ -24,6 +24,7 @@ from .dataset import Studies
 from .feature_file import POOLED
 from .metrics import ngrams
 from .metrics.constant import Score, best_constant
+from .models import train_inputs
 from .runtime.files import MedcapError, write_table
 
 Baseline = Callable[[Studies, Studies, Studies, int], list[str]]
@@ -96,5 +97,5 @@ def shuffled(studies: Studies, seed: int = 0) -> Studies:
 
 def mean_image(studies: Studies, train: Studies) -> Studies:
     """Every study with one view, the mean of all train images: what a model writes when it sees nothing."""
-    means = {name: np.concatenate(arrays).mean(0, keepdims=True) for name, arrays in train.inputs.items()}
-    return replace(studies, inputs={name: [means[name]] * len(studies) for name in studies.inputs})
+    mean = train_inputs.mean(train.inputs)
+    return replace(studies, inputs={name: [mean[name][None]] * len(studies) for name in studies.inputs})

@@ -52,6 +52,11 @@ class Studies:
         return {name: arrays[i] for name, arrays in self.inputs.items()}, self.tokens[i]
 
     @property
+    def patients(self) -> list[str]:
+        """Whose each study is, "" where that is not known."""
+        return list(self.table.patient) if "patient" in self.table else [""] * len(self)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of one view of each input."""
         return {name: arrays[0].shape[1:] for name, arrays in self.inputs.items()}
@@ -113,21 +118,18 @@ def pad_tokens(tokens: Sequence[Sequence[int]], pad: int) -> np.ndarray:
 
 
 def load(work_dir: str | Path, split: str, vocab: Vocab, config: Config, expect: dict | None = None) -> Studies:
-    """The studies of `split` with the inputs that the decoder of `config` reads.
+    """The studies of `split` with the inputs that the decoder of `config` reads, and the vectors.
 
     `expect` holds the attributes of the features a run was trained on; other features are refused. Studies without a
     readable image have no features and are left out (02 lists them). MedcapError when no study is left.
     """
-    from .models import DECODERS, name_of
-
     views = config.features.views
     if views not in ("all", "first"):
         raise MedcapError(f'views is {views!r}: use "all" or "first"')
     work_dir, remedy = Path(work_dir), "run 01_reports.ipynb"
     table = read_table(work_dir / "reports.csv", ["study_id", "split", "report"], remedy)
     images = read_table(work_dir / "images.csv", ["image_id", "study_id"], remedy)
-    names = DECODERS[name_of(config.decoder)].reads
-    rows, arrays, _ = feature_file.read(work_dir / "features.h5", names, expect)
+    rows, arrays, _ = feature_file.read(work_dir / "features.h5", feature_file.needed(config), expect)
 
     table = table[table.split == split]
     image_ids = images[images.image_id.isin(rows.keys())].groupby("study_id", sort=False).image_id.agg(list)

@@ -4,6 +4,7 @@
                     image_id    [N] string
                     unreadable  [M, 3] string: image id, file, reason
                     attributes: encoder, weights (fingerprint), source, preprocessing (JSON),
+                                drawn (whether all images are drawings),
                                 precision, difference (relative, from float32, on the first batch)
     features.json   attributes; image_ids; unreadable; arrays: name to shape; and the digest of features.h5;
                     doubtful, where an image looks inverted or the like: image id, file, reason
@@ -26,6 +27,7 @@ from . import image
 from .runtime.files import MedcapError, atomic, digest, read_sealed, require, reserve, write_sealed
 
 if TYPE_CHECKING:
+    from .config import Config
     from .encoder import Encoder
 
 POOLED = "pooled"  # the array that every encoder gives: a vector
@@ -63,6 +65,15 @@ def check(found: dict, expect: dict, what: str | Path) -> None:
             wrong = f"has another preprocessing than the run was trained on ({wrong})"
         if wrong:
             raise MedcapError(f"{what} {wrong}: {MAKER} with the run's encoder, or train again (04_train.ipynb)")
+
+
+def needed(config: Config) -> list[str]:
+    """The arrays that a run of these settings needs: the vector, by which studies are compared, and what its decoder
+    reads.
+    """
+    from .models import DECODERS, name_of
+
+    return list(dict.fromkeys((POOLED, *DECODERS[name_of(config.decoder)].reads)))
 
 
 def sidecar(path: str | Path) -> Path:

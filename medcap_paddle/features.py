@@ -26,14 +26,13 @@ from .encoder import ENCODERS, Encoder, choose, load
 from .feature_file import Index, Part
 from .reports import Collection
 from .runtime import cache, cpu, distributed
+from .runtime.drawing import is_drawing
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_table
 from .runtime.workers import map_ordered
 from .vision import predictor
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .config import Config
 
 
 @dataclass(frozen=True)
@@ -123,20 +122,12 @@ def extract(
             distributed.barrier()
         if not rank:
             facts = {**feature_file.describe(encoder), "source": encoder.source}
+            facts |= {"drawn": all(map(is_drawing, work.paths))}
             feature_file.write(out, cache.resumable(out, inputs, work.batches), facts, encoder.arrays, len(work.ids))
             cache.mark_done(out, inputs, index)
             cache.clear(out)
         distributed.barrier()
     return feature_file.index(out)
-
-
-def needed(config: Config) -> list[str]:
-    """The arrays of an encoder that a run of these settings needs: what its decoder reads, and the vector, by which
-    studies are compared.
-    """
-    from .models import DECODERS, name_of
-
-    return list(dict.fromkeys((feature_file.POOLED, *DECODERS[name_of(config.decoder)].reads)))
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> dict[str, np.ndarray]:

@@ -5,6 +5,9 @@ runs/<run>/predictions.csv:
     study_id, reference    the cleaned report of the radiologist
     prediction, score      the best report of the beam and its score (beam_search defines it)
     nll, words             -log p of the reference, and the number of words it is over (perplexity is made of them)
+    image_gain             what the image adds to log p of the prediction's words, its end not among them, and
+    predicted_words        their number (image reliance is made of them): see models.reliance
+    typicality             the percentage of train studies that are at most as strange: see vision.typicality
 
     python -m medcap_paddle.generate RUN_DIR IMAGE [IMAGE ...]    a report for the views of one study
 """
@@ -18,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import paddle
@@ -27,19 +30,22 @@ from . import encoder, feature_file, features, runs
 from .beam_search import beam_search
 from .config import Config
 from .dataset import Batch, Studies
-from .loss import token_nll
+from .models import reliance
 from .models.decoder import Decoder
+from .models.train_inputs import Known
 from .runtime import cache
 from .runtime.files import cli_errors, digest, lock, read_table, write_table
 from .runtime.loop import tensors
 from .runtime.quiet import ignore_harmless
+from .vision import typicality
 from .vocab import decode
 
 if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
-COLUMNS = ["study_id", "reference", "prediction", "score", "nll", "words"]
+COLUMNS = {"study_id": str, "reference": str, "prediction": str, "score": float, "nll": float, "words": int}
+TYPICALITY = {"typicality": float}
 FIX = "run 05_generate.ipynb"
 
 
@@ -56,12 +62,18 @@ def search(
 
 
 def predict(
-    model: Decoder, vocab: Vocab, studies: Studies, config: Config, batch_size: int = 64, out: str | Path | None = None
+    model: Decoder,
+    vocab: Vocab,
+    studies: Studies,
+    config: Config,
+    batch_size: int = 64,
+    out: str | Path | None = None,
+    known: Known | None = None,
 ) -> pd.DataFrame:
     """predictions.csv of a split, as a table in the order of `studies`; written to `out` when given.
 
-    If interrupted, writing `out` resumes at the last finished batch. It is not repeated while model, studies and
-    settings are the same.
+    `known` is `runs.Run.known`; without it the last three columns are left out. If interrupted, writing `out` resumes
+    at the last finished batch. It is not repeated while model, studies, `known` and settings are the same.
     """
     import pandas as pd
     from tqdm.auto import tqdm
@@ -70,11 +82,13 @@ def predict(
     settings = {"max_length": config.reports.max_length, **asdict(config.generation)}
     arrays = [array for arrays in studies.inputs.values() for array in arrays]
     own = [*arrays, studies.tokens, *studies.table.study_id, *studies.table.report]
+    own += known.parts() if known else []
+    columns = COLUMNS | (reliance.SUMS | TYPICALITY if known else {})
     inputs = digest(settings, batch_size, vocab.to_json(), *tensors(model).values(), *own)
     if out and cache.is_current(out, inputs):
-        return read_table(out, COLUMNS, FIX).astype({"score": float, "nll": float, "words": int})
+        return read_table(out, list(columns), FIX).astype(columns)
 
-    in_parts = cache.halve_batch_on_oom(lambda part, rows: _batch(model, vocab, studies, rows[part], config))
+    in_parts = cache.halve_batch_on_oom(lambda part, rows: _batch(model, vocab, studies, rows[part], config, known))
 
     def rest(done: int) -> Iterator[cache.Part]:
         starts = range(done * batch_size, len(studies), batch_size)
@@ -93,39 +107,48 @@ def predict(
     return table
 
 
-def _batch(model: Decoder, vocab: Vocab, studies: Studies, rows: np.ndarray, config: Config) -> cache.Part:
-    """Prediction, score, nll and words of the studies at `rows`."""
+def _batch(
+    model: Decoder, vocab: Vocab, studies: Studies, rows: np.ndarray, config: Config, known: Known | None
+) -> cache.Part:
+    """The columns of the studies at `rows`, but for their ids and references."""
     inputs, tokens = studies.batch(rows)
-    nll = reference_nll(model, Batch(inputs, tokens))
+    nll = reliance.forced_nll(model, Batch(inputs, tokens))
     mask = tokens[:, 1:] != studies.pad
     texts, scores = zip(*(beam[0] for beam in search(model, vocab, inputs, config)), strict=True)
-    nll = (nll * mask).sum(1).astype("float64")
-    return {"prediction": np.array(texts, str), "score": np.array(scores), "nll": nll, "words": mask.sum(1)}
-
-
-@paddle.no_grad()
-def reference_nll(model: Decoder, batch: Batch) -> np.ndarray:
-    """-log p of each word of the references, by teacher forcing: [B, T - 1], padding included."""
-    inputs = {name: paddle.to_tensor(array) for name, array in batch.inputs.items()}
-    tokens = paddle.to_tensor(batch.tokens)
-    return token_nll(model(inputs, tokens[:, :-1]), tokens[:, 1:]).numpy()
+    nll = (nll * mask).sum(1)
+    written = {"prediction": np.array(texts, str), "score": np.array(scores), "nll": nll, "words": mask.sum(1)}
+    if not known:
+        return written
+    typical = known.percentiles([studies.inputs[feature_file.POOLED][row] for row in rows])
+    return written | reliance.sums(model, vocab, inputs, known.mean, texts) | {"typicality": typical}
 
 
 def _joined(parts: list[cache.Part]) -> cache.Part:
-    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS[2:]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | None = None) -> list[tuple[str, float]]:
-    """The n-best reports of a run for one study given as image files (its views), best first.
+class Caption(NamedTuple):
+    """What a run says of one study."""
+
+    reports: list[tuple[str, float]]  # the n-best, as (text, score), best first
+    typicality: float  # percentile among the train studies, NaN where it is unknown: see vision.typicality
+    warnings: list[str]  # why not to trust the reports
+
+
+def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | None = None) -> Caption:
+    """The reports of a run for one study given as image files (its views).
 
     `weights` is the encoder's file where it is not the usual one. MedcapError when the encoder is not the one that the
     run was trained on, or an image cannot be read.
     """
     run = runs.load(run_dir)
-    reader = encoder.load(run.features["encoder"], weights, features.needed(run.config))
+    reader = encoder.load(run.features["encoder"], weights, feature_file.needed(run.config))
     feature_file.check(feature_file.describe(reader), run.features, f"encoder {reader.name}")
     arrays = features.of_paths(paths, reader)  # [K, ...] by name
-    return search(run.model, run.vocab, {name: arrays[name][None] for name in run.model.reads}, run.config)[0]
+    inputs = {name: arrays[name][None] for name in run.model.reads}
+    [percentile] = run.known.percentiles([arrays[feature_file.POOLED]])
+    doubts = [typicality.not_drawn(paths) if run.features.get("drawn") else "", typicality.warning(percentile)]
+    return Caption(search(run.model, run.vocab, inputs, run.config)[0], percentile, [*filter(None, doubts)])
 
 
 def main() -> None:
@@ -137,8 +160,13 @@ def main() -> None:
     with cli_errors(), warnings.catch_warnings():
         ignore_harmless()
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-        for text, score in caption(arguments.run_dir, arguments.images, arguments.weights):
+        found = caption(arguments.run_dir, arguments.images, arguments.weights)
+        for text, score in found.reports:
             print(f"{score:8.2f}  {text}")
+        if np.isfinite(found.typicality):
+            print(f"more unusual than {found.typicality:.1f}% of the train studies")
+        for doubt in found.warnings:
+            print(f"warning: {doubt}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ runs/<run>/
     vocab.json           the vocabulary the ids belong to
     model.json           {"shapes", "vocab_size", "vocab": digest of its tokens, "config", "features": attributes of
                          the features it was trained on, "made_by": versions and git commit}
+    inputs.safetensors   what it keeps of its train inputs, their mean among it: see models.train_inputs
     weights.safetensors  and history.csv, visualdl/, checkpoint.safetensors: see runtime.loop
 """
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,16 @@ import paddle
 from . import __version__, models
 from . import vocab as vocabulary
 from .config import Config
+from .models import train_inputs
 from .models.decoder import Decoder
+from .models.train_inputs import FILE, Known
 from .runtime.files import MedcapError, digest, lock, read_sealed, write_sealed
 from .runtime.loop import WEIGHTS, load_weights, set_aside
 
 if TYPE_CHECKING:
     from paddlenlp.data import Vocab
+
+    from .dataset import Studies
 
 FIX = "run 04_train.ipynb"
 
@@ -43,12 +47,25 @@ class Run:
     config: Config
     vocab: Vocab
     features: dict  # attributes of features.h5
+    train_inputs: Known | None  # what it keeps of its train inputs; None in a run of an older version
+
+    @property
+    def known(self) -> Known:
+        """MedcapError in a run of an older version."""
+        if not self.train_inputs:
+            raise MedcapError(f"the run is of an older version, which kept no {FILE}: {FIX} again; it trains no more")
+        return self.train_inputs
+
+    @property
+    def mean(self) -> dict[str, np.ndarray]:
+        """The mean train image: arrays of one view, by the names of the inputs."""
+        return self.known.mean
 
 
-def save(run_dir: str | Path, config: Config, vocab: Vocab, shapes: Mapping[str, tuple], features: dict) -> None:
-    """Write all but the weights; weights of other settings are set aside. `shapes` are those of `Studies.shapes`."""
+def save(run_dir: str | Path, config: Config, vocab: Vocab, train: Studies, features: dict) -> None:
+    """Write all but the weights; weights of other settings are set aside. `features` are the attributes of its file."""
     run_dir, weights = Path(run_dir), Path(run_dir) / WEIGHTS
-    facts = {"shapes": {name: list(shape) for name, shape in shapes.items()}, "vocab_size": len(vocab)}
+    facts = {"shapes": {name: list(shape) for name, shape in train.shapes.items()}, "vocab_size": len(vocab)}
     facts |= {"vocab": digest(vocabulary.tokens(vocab)), "features": features}
     facts |= {"config": config.to_dict(), "made_by": made_by()}
     with lock(weights):
@@ -57,6 +74,7 @@ def save(run_dir: str | Path, config: Config, vocab: Vocab, shapes: Mapping[str,
                 set_aside(weights)
         config.save(run_dir / "config.json")
         vocabulary.save(vocab, run_dir / "vocab.json")
+        train_inputs.write(run_dir, train, features)
         write_sealed(run_dir / "model.json", facts)
 
 
@@ -76,7 +94,7 @@ def load(run_dir: str | Path) -> Run:
     model = models.build(config.decoder, shapes, facts["vocab_size"], config.training.seed)
     load_weights(model, run_dir / WEIGHTS, FIX)
     model.eval()
-    return Run(model, config, vocab, facts["features"])
+    return Run(model, config, vocab, facts["features"], train_inputs.read(run_dir, facts["features"], FIX))
 
 
 def _settled(facts: dict) -> dict:

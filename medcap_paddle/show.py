@@ -6,13 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .drawing import words
+from .drawing.words import LINE
 from .image import read
-from .metrics import HEADLINE, METRICS
+from .metrics import HEADLINES, METRICS
 from .runtime.files import MedcapError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
 BLUE, GRAY, GREEN = COLORS["train"], "#8c8c8c", "#1b7a3d"
-LINE = 0.19  # inches from one line of text to the next
+Written = tuple[str, str, "Sequence[float] | None"]
 
 
 def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
@@ -62,38 +63,29 @@ def radiographs(paths: Sequence[str | Path | np.ndarray], titles: Sequence[str] 
     return figure
 
 
-def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[tuple[str, str]]]]) -> Figure:
-    """Reports beside their images: for each study (paths, reference, [(title, prediction), ...]).
+def reading(studies: Sequence[tuple[Sequence[str | Path], str, Sequence[Written]]]) -> Figure:
+    """Reports beside their images: for each study (paths, reference, [(title, prediction, reliance), ...]).
 
-    At most two views of a study are shown. Words that a prediction shares with the reference are green.
+    At most two views of a study are shown. The reliance of each word of a prediction (see `models.reliance`) gives it
+    its color; where there is none, all words are black.
     """
-    pages = [
-        [(title, wrap(text, 98) or ["(nothing)"]) for title, text in [("reference", reference), *written]]
-        for _, reference, written in studies
-    ]
-    heights = [max(2.5, LINE * sum(len(lines) + 1.6 for _, lines in page)) for page in pages]
+    pages = [[("reference", reference, None), *written] for _, reference, written in studies]
+    heights = [max(2.5, LINE * sum(len(words.lines(text)) + 1.6 for _, text, _ in page)) for page in pages]
     figure, axes = _axes(14, sum(heights), len(studies), 1)
     axes[0, 0].get_gridspec().set_height_ratios(heights)
-    for ax, height, page, (paths, reference, _) in zip(axes.flat, heights, pages, studies, strict=True):
+    for ax, height, page, (paths, *_) in zip(axes.flat, heights, pages, studies, strict=True):
         ax.axis("off")
         ax.set_ylim(height, 0)  # in inches, from the top
         for i, path in enumerate(paths[:2]):
             _show(ax.inset_axes([0.175 * i, 0.02, 0.17, 0.96]), path)
         y = 0.8 * LINE
-        for title, lines in page:
+        for title, text, reliance in page:
             ax.text(0.37, y, _plain(title), fontsize=10, weight="bold")
-            _paragraph(ax, y, lines, set() if title == "reference" else {*reference.split()} - {"."})
-            y += LINE * (len(lines) + 1.6)
+            words.paragraph(ax, 0.37, y, text, reliance)
+            y += LINE * (len(words.lines(text)) + 1.6)
+    if any(reliance is not None for page in pages for *_, reliance in page):
+        words.legend(figure)
     return figure
-
-
-def _paragraph(ax: Axes, y: float, lines: list[str], green: set[str]) -> None:
-    """The lines below `y`, words of `green` in green."""
-    font = {"family": "monospace", "fontsize": 9.5, "parse_math": False}
-    for k, text in enumerate(lines, 1):
-        for color, known in (("black", False), (GREEN, True)):  # all letters are equally wide: two layers fit
-            words = [word if (word in green) == known else " " * len(word) for word in text.split(" ")]
-            ax.text(0.37, y + k * LINE, " ".join(words), color=color, **font)
 
 
 def lengths(reports: pd.DataFrame, cut: int) -> Figure:
@@ -197,7 +189,7 @@ def curves(history: pd.DataFrame | None = None) -> Figure:
     return figure
 
 
-def intervals(metrics: dict[str, dict], names: Sequence[str] = (HEADLINE,)) -> Figure:
+def intervals(metrics: dict[str, dict], names: Sequence[str] = HEADLINES[-1:]) -> Figure:
     """Forest plot: figures of every run with their 95% intervals, the run with the best first figure on top."""
     runs = sorted(metrics, key=lambda run: metrics[run]["figures"][names[0]]["value"] or 0)
     figure, [axes] = _axes(4.2 * len(names), 0.9 + 0.3 * len(runs), 1, len(names))
@@ -225,4 +217,24 @@ def grouped(table: pd.DataFrame, label: str) -> Figure:
     ax.invert_yaxis()
     ax.set(xlabel=label, ylabel="")
     ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def forest(figures: Mapping[str, Mapping[str, tuple[float, float, float]]], label: str) -> Figure:
+    """Forest plot: for each series a (value, low, high) of every row, the row where the last series is best on top.
+
+    A row without an interval (NaN) has its value only.
+    """
+    *_, last = figures.values()
+    rows = sorted(last, key=lambda row: last[row][0])
+    figure, [[ax]] = _axes(7, 0.9 + 0.14 * (1 + len(figures)) * len(rows))
+    for k, (series, color) in enumerate(zip(figures, (GRAY, BLUE, *COLORS.values()), strict=False)):
+        y = np.arange(len(rows)) - 0.2 * (k - (len(figures) - 1) / 2)
+        value, low, high = np.array([figures[series][row] for row in rows]).T
+        ax.hlines(y, low, high, color=color, lw=2)
+        ax.plot(value, y, "o", color=color, label=series)
+    ax.set_yticks(range(len(rows)), list(map(_plain, rows)), fontsize=9)
+    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

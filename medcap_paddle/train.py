@@ -164,7 +164,7 @@ def main() -> None:
         run_dir = runs.teacher_dir(run_dir, config)
         if not distributed.world()[0]:
             attributes = feature_file.index(work / "features.h5").attributes
-            runs.save(run_dir, config.teacher(), vocab, train.shapes, attributes)
+            runs.save(run_dir, config.teacher(), vocab, train, attributes)
         distributed.barrier()
         history = fit(model, train, val, run_dir, config.training)
         if not distributed.world()[0]:

@@ -19,7 +19,7 @@ CONFIG = choose("tiny").change(
 )
 ARTEFACTS = (
     *("reports.csv", "encoder.safetensors", "features.h5", "features.json", "vocab.json"),
-    *("runs/lstm/weights.safetensors", "runs/lstm/predictions.csv"),
+    *("runs/lstm/inputs.safetensors", "runs/lstm/weights.safetensors", "runs/lstm/predictions.csv"),
 )
 
 
@@ -40,11 +40,13 @@ def run(work: Path) -> None:
     run_dir, facts = work / "runs/lstm", feature_file.index(work / "features.h5").attributes
     model = models.build(CONFIG.decoder, data.shapes, len(vocab))
     train.fit(model, data, val, runs.teacher_dir(run_dir, CONFIG), CONFIG.training)
-    runs.save(run_dir, CONFIG, vocab, data.shapes, facts)
+    runs.save(run_dir, CONFIG, vocab, data, facts)
     reward.fit(model, vocab, data, val, run_dir, CONFIG)
     done = runs.load(run_dir)
     test = load(work, "test", vocab, CONFIG)
-    generate.predict(done.model, vocab, test, done.config, batch_size=4, out=run_dir / "predictions.csv")
+    generate.predict(
+        done.model, vocab, test, done.config, batch_size=4, out=run_dir / "predictions.csv", known=done.known
+    )
 
 
 if __name__ == "__main__":

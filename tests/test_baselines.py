@@ -93,5 +93,6 @@ def test_shuffled_studies_have_the_inputs_of_another_one_and_keep_their_text():
 def test_the_mean_image_is_the_same_for_every_study():
     blind = baselines.mean_image(TEST, TRAIN)
     assert all(views is blind.inputs["pooled"][0] for views in blind.inputs["pooled"])
-    np.testing.assert_allclose(blind.inputs["pooled"][0][0], np.concatenate(TRAIN.inputs["pooled"]).mean(0), rtol=1e-6)
+    expected = np.concatenate(TRAIN.inputs["pooled"]).mean(0, dtype="float64")
+    np.testing.assert_allclose(blind.inputs["pooled"][0][0], expected, rtol=1e-6)
     assert blind.inputs["grid"][0].shape == (1, 4, 8) and len(blind.inputs["grid"]) == len(TEST)

@@ -78,13 +78,13 @@ def survey(path, read, sealed: bool, count: int = DAMAGES) -> int:
 @pytest.fixture
 def run_dir(tmp_path, studies):
     config, (split, _, vocab) = choose("tiny").change(decoder={"embed": 8, "hidden": 8}), studies
-    runs.save(tmp_path, config, vocab, split.shapes, {"encoder": "made up"})
+    runs.save(tmp_path, config, vocab, split, {"encoder": "made up"})
     model = models.build(config.decoder, split.shapes, len(vocab))
     write_tensors(tmp_path / "weights.safetensors", loop.tensors(model))
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "vocab.json", "model.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "inputs.safetensors", "vocab.json", "model.json"])
 def test_runs(name, run_dir):
     assert survey(run_dir / name, lambda: runs.load(run_dir), sealed=True) > 200
 

@@ -27,6 +27,7 @@ from test_image import SEEN, STD, channels, png16
 
 from medcap_paddle import encoder, feature_file, features, generate, models, reports, runs
 from medcap_paddle.config import choose
+from medcap_paddle.dataset import Studies
 from medcap_paddle.image import read, transform
 from medcap_paddle.phantom.draw import draw
 from medcap_paddle.runtime import loop
@@ -273,7 +274,9 @@ def run(tmp_path):
     config, vocab = choose("tiny").change(generation={"beam_size": 2, "min_length": 0}), made_up(8, seed=1)[1]
     reader = encoder.load("random")
     shapes = reader.arrays
-    runs.save(tmp_path / "run", config, vocab, shapes, feature_file.describe(reader))
+    inputs = {name: [np.zeros([1, *shape], "float32")] for name, shape in shapes.items()}
+    one = Studies(pd.DataFrame({"study_id": ["a"]}), inputs, [[0]], 0)
+    runs.save(tmp_path / "run", config, vocab, one, feature_file.describe(reader))
     model = models.build(config.decoder, shapes, len(vocab))
     write_tensors(tmp_path / "run/weights.safetensors", loop.tensors(model))
     return tmp_path / "run"
@@ -291,10 +294,10 @@ def test_one_film_is_one_film_in_many_forms(tmp_path, film, run):
     table = pd.DataFrame({"image_id": [path.name for path in paths], "path": list(map(str, paths))})
     index = features.extract(table, reader, tmp_path / "features.h5", exact=True)
     assert not index.unreadable and not index.doubtful
-    reports_ = {generate.caption(run, [path])[0][0] for path in paths if path.suffix != ".jpg"}
+    reports_ = {generate.caption(run, [path]).reports[0][0] for path in paths if path.suffix != ".jpg"}
     assert len(reports_) == 1
-    [scores] = {tuple(score for _, score in generate.caption(run, [path])) for path in paths[:1]}
-    jpeg = generate.caption(run, [tmp_path / "forms/8_L.jpg"])
+    [scores] = {tuple(score for _, score in generate.caption(run, [path]).reports) for path in paths[:1]}
+    jpeg = generate.caption(run, [tmp_path / "forms/8_L.jpg"]).reports
     assert jpeg[0][0] in reports_ and jpeg[0][1] == pytest.approx(scores[0], rel=0.01)
 
 

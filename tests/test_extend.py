@@ -42,7 +42,7 @@ def do_runs(work):
     run = runs.load(work / "runs/gru")
     _, known, val = train.splits(work, run.config, run.vocab, run.features)
     studies = dataset.load(work, "test", run.vocab, run.config, run.features)
-    generate.predict(run.model, run.vocab, studies, run.config, out=work / "runs/gru/predictions.csv")
+    generate.predict(run.model, run.vocab, studies, run.config, out=work / "runs/gru/predictions.csv", known=run.known)
     baselines.write("shortest", work / "runs", known, val, studies)
 
 if __name__ == "__main__":
@@ -113,6 +113,8 @@ def test_five_examples_go_through_the_commands(mine, data, tmp_path):
         entry = metrics[str(path)]["figures"]["same_length"]
         assert 0 <= entry["low"] <= entry["value"] <= entry["high"] <= 1
     assert 0 < entry["p"] <= 1
+    assert metrics[str(paths[0])]["figures"]["image_reliance"]["value"] != 0
+    assert "image_reliance" not in metrics[str(paths[1])]["figures"]  # it has no model
     assert read_json(work / "features.json", "")["attributes"]["encoder"] == "brightness"
     assert read_json(work / "runs/gru/config.json", "")["decoder"] == {"name": "gru", "hidden": 64}
 

@@ -187,7 +187,7 @@ def test_dollars_in_a_report_are_no_formula(tmp_path):
         show.tags(table),
         show.lengths(table, 60),
         show.radiographs([tmp_path / "a.png"] * len(TEXTS), TEXTS),
-        show.reading([([tmp_path / "a.png"], text, [("$\\bad{$", text)]) for text in TEXTS]),
+        show.reading([([tmp_path / "a.png"], text, [("$\\bad{$", text, None)]) for text in TEXTS]),
     ]
     for picture in pictures:
         picture.savefig(tmp_path / "out.png")

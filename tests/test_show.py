@@ -7,6 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from medcap_paddle import show
+from medcap_paddle.drawing import words
 
 HISTORY = {"epoch": [1, 2, 3], "train_perplexity": [9.0, 5.0, 4.0], "val_perplexity": [6.0, 4.0, 5.0], "seconds": 1.0}
 
@@ -46,22 +47,59 @@ def test_an_image_that_cannot_be_read_leaves_the_others(tmp_path):
     assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c", ""]
     assert [len(ax.images) for ax in figure.axes] == [1, 0, 1, 0]
     assert figure.axes[1].texts[0].get_text() == "cannot be read"
-    read = show.reading([([good, bad], "heart .", [("lstm", "lungs .")])])
+    read = show.reading([([good, bad], "heart .", [("lstm", "lungs .", None)])])
     assert [len(ax.images) for ax in read.axes[0].child_axes] == [1, 0]
 
 
-def test_reading_writes_every_word_once_and_shared_ones_in_green():
-    studies = [([], "the heart costs $5 and $6 .", [("$a$", "the lungs cost $5 ."), ("b", "")]), ([], "normal .", [])]
-    figure = show.reading(studies)
-    words = {"black": [], show.GREEN: []}
-    for text in figure.axes[0].texts:
+def drawn(ax):
+    """The words of each style that are drawn in an axes, line by line: {(color, weight): [[word, ...], ...]}."""
+    found = {}
+    for text in ax.texts:
         if text.get_fontfamily() == ["monospace"]:
-            words[text.get_color()].append(text.get_text().split())
-    assert [word for line in words[show.GREEN] for word in line] == ["the", "$5"]
-    assert words["black"] == [["the", "heart", "costs", "$5", "and", "$6", "."], ["lungs", "cost", "."], ["(nothing)"]]
-    for first, second in zip(figure.axes[0].texts[1::2], figure.axes[0].texts[2::2], strict=False):
-        assert first.get_position()[0] == second.get_position()[0]
+            found.setdefault((text.get_color(), text.get_weight()), []).append(text.get_text().split())
+    return found
+
+
+def test_reading_writes_every_word_once_in_the_color_of_its_reliance():
+    reliance = [0.0, 3.0, -0.9, 1.0, -0.1]
+    written = [("$a$", "the x-ray costs $5 .", reliance), ("b", "", []), ("c", "plain .", None)]
+    figure = show.reading([([], "the heart costs $5 and $6 .", written), ([], "normal .", [])])
+    black, *styles = ("black", "normal"), *((b.style["color"], b.style.get("weight", "normal")) for b in words.RELIANCE)
+    against, none, some, most = styles
+    assert drawn(figure.axes[0]) == {
+        black: [["the", "heart", "costs", "$5", "and", "$6", "."], ["(nothing)"], ["plain", "."]],
+        **{against: [["costs"]], none: [["the", "."]], some: [["$5"]], most: [["x-ray"]]},
+    }
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [band.label for band in words.RELIANCE]
+    assert [text.get_color() for text in legend.get_texts()] == [color for color, _ in styles]
     figure.canvas.draw()  # a dollar in a title is not a formula
+    with pytest.raises(ValueError, match="1 values for 2 words"):
+        show.reading([([], "normal .", [("a", "normal .", [0.1])])])
+
+
+def test_words_of_any_style_stand_where_the_whole_line_has_them():
+    """Also where a report has several lines, and words that a line could be broken within."""
+    text = " ".join(["x-xxxx", "éa", "4", "well-expanded"] * 12)
+    values = np.random.default_rng(0).normal(0, 2, len(text.split()))
+    [ax] = show.reading([([], "normal .", [("a", text, values)])]).axes
+    layers = {}
+    for layer in ax.texts:
+        if layer.get_fontfamily() == ["monospace"]:
+            layers.setdefault(layer.get_position(), []).append(layer.get_text())
+    merged = ["".join(max(letters) for letters in zip(*lines, strict=True)) for lines in list(layers.values())[1:]]
+    assert len(merged) > 2 and " ".join(merged) == text
+
+
+def test_no_legend_where_no_word_has_a_number():
+    assert not show.reading([([], "normal .", [("a", "normal .", None)])]).legends
+
+
+def test_the_bands_are_those_of_their_labels():
+    for factor, label in ((0.49, "less"), (0.51, "about"), (1.99, "about"), (2, "2 to 10"), (10, "at least 10")):
+        ax = show.reading([([], "a .", [("b", "word", [np.log(factor)])])]).axes[0]
+        [band] = [band for band in words.RELIANCE if band.style["color"] == ax.texts[-1].get_color()]
+        assert band.label.startswith(label), factor
 
 
 def test_curves_draw_what_the_history_has():

@@ -4,12 +4,14 @@ import shutil
 
 import numpy as np
 import paddle
+import pandas as pd
 import pytest
 from conftest import made_up
 from PIL import Image
 
 from medcap_paddle import baselines, encoder, feature_file, features, generate, models, runs, train
 from medcap_paddle.config import choose
+from medcap_paddle.dataset import Studies
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import MedcapError, read_sealed, write_sealed, write_tensors
 
@@ -31,7 +33,7 @@ def fit(run_dir, studies, **changes):
 def fitted(studies, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "lstm"
     model, history = fit(run_dir, studies, epochs=30, patience=30, learning_rate=1e-2)
-    runs.save(run_dir, TINY, studies[2], SHAPES, {"encoder": "made up"})
+    runs.save(run_dir, TINY, studies[2], studies[0], {"encoder": "made up"})
     return run_dir, model, history
 
 
@@ -137,7 +139,7 @@ def test_a_missing_run_names_its_notebook(tmp_path):
 
 def test_other_seeds_differ_in_the_seed_only_and_have_predictions(studies, tmp_path):
     def save(name, config, features=None, predictions=True):
-        runs.save(tmp_path / name, config, studies[2], SHAPES, features or {"content": "a"})
+        runs.save(tmp_path / name, config, studies[2], studies[0], features or {"content": "a"})
         if predictions:
             (tmp_path / name / "predictions.csv").touch()
 
@@ -154,7 +156,9 @@ def test_other_seeds_differ_in_the_seed_only_and_have_predictions(studies, tmp_p
 
 def save_untrained(run_dir, vocab, attributes):
     shapes = encoder.load("random").arrays
-    runs.save(run_dir, TINY, vocab, shapes, attributes)
+    inputs = {name: [np.zeros([1, *shape], "float32")] for name, shape in shapes.items()}
+    one = Studies(pd.DataFrame({"study_id": ["a"]}), inputs, [[0]], 0)
+    runs.save(run_dir, TINY, vocab, one, attributes)
     write_tensors(run_dir / "weights.safetensors", loop.tensors(models.build(TINY.decoder, shapes, len(vocab))))
 
 
@@ -171,12 +175,12 @@ def seen(studies, tmp_path):
 
 def test_a_caption_is_the_report_of_the_features(seen, monkeypatch, capsys):
     run, pictures = seen
-    beam = generate.caption(run, pictures)
+    beam = generate.caption(run, pictures).reports
     opened = runs.load(run)
     own = {name: array[None] for name, array in features.of_paths(pictures, encoder.load("random")).items()}
     found = generate.search(opened.model, opened.vocab, own, opened.config)[0]
     assert [text for text, _ in beam] == [text for text, _ in found]
-    assert generate.caption(run, pictures[::-1])[0][0] == beam[0][0]  # the order of the views does not matter
+    assert generate.caption(run, pictures[::-1]).reports[0][0] == beam[0][0]  # the order of the views does not matter
     monkeypatch.setattr("sys.argv", ["generate", str(run), *map(str, pictures)])
     generate.main()
     assert [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()] == [text for text, _ in beam]
