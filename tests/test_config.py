@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from medcap_paddle import feature_file
 from medcap_paddle.config import PRESETS, Config, choose
+from medcap_paddle.models import name_of
 from medcap_paddle.runtime.files import MedcapError
 
 
@@ -29,7 +31,7 @@ def test_an_unknown_decoder_and_an_unknown_preset_are_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"decoder": {"name": "gru"}}))
     with pytest.raises(MedcapError, match="config.json: no decoder is called 'gru': choose lstm"):
         Config.load(tmp_path / "config.json")
-    with pytest.raises(MedcapError, match="no preset is called 'orignal': choose original, phantom, real, tiny"):
+    with pytest.raises(MedcapError, match="no preset is called 'orignal': choose .*original, phantom, phrased, real"):
         choose("orignal")
 
 
@@ -65,10 +67,19 @@ def test_a_whole_number_is_a_float_too(tmp_path):
 
 def test_the_preset_decides_and_not_the_name_of_the_run():
     assert choose() == Config() and choose(reports="phantom") == choose("phantom")
+    assert choose(reports="phrased") == choose("phrased")
     assert choose(quick=True, reports="phantom") == choose("tiny")
     original, quick = choose("original"), choose("original", quick=True)
     assert original == choose("original")
     assert quick.decoder == original.decoder and quick.training.epochs < original.training.epochs
+
+
+def test_a_preset_may_name_another_decoder():
+    """And 02 then extracts what that decoder reads."""
+    for name in ("attention_lstm", "transformer"):
+        config = choose(name)
+        assert name_of(config.decoder) == name and feature_file.needed(config) == ["pooled", "grid"]
+    assert feature_file.needed(choose("real")) == ["pooled"]
 
 
 def test_weights_depend_on_everything_but_the_search():

@@ -8,10 +8,16 @@ from pathlib import Path
 import paddle
 
 from ..runtime.files import MedcapError
+from .attention_lstm import AttentionLSTM
 from .decoder import Decoder, DecoderSettings
 from .lstm import LSTMCaptioner
+from .transformer import TransformerCaptioner
 
-DECODERS: dict[str, type[Decoder]] = {"lstm": LSTMCaptioner}  # the first is the default
+DECODERS: dict[str, type[Decoder]] = {  # the first is the default
+    "lstm": LSTMCaptioner,
+    "attention_lstm": AttentionLSTM,
+    "transformer": TransformerCaptioner,
+}
 
 
 def settings_of(name: object, where: str | Path) -> type[DecoderSettings]:

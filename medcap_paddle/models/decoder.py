@@ -3,9 +3,12 @@
 `inputs` are the arrays of a batch by name; a decoder lists in `reads` those it needs, and the data set loads these and
 no others. A view that a study does not have is a row of zeros.
 
-    pooled  [B, K, D] float32   one vector a view
+    pooled  [B, K, D] float32      one vector a view
+    grid    [B, K, G, D] float32   one vector for each place of a view
 
 Law: stepping through the words gives the logits of `forward`.
+
+A decoder that looks at places may tell where: `attention(inputs, tokens)` gives weights [B, T, K, G], for pictures.
 """
 
 from __future__ import annotations
