@@ -64,6 +64,19 @@ def test_perplexity_is_of_the_corpus_not_a_mean_of_studies():
     assert "perplexity" not in one(predictions.drop(columns=["nll", "words"]))
 
 
+def test_image_reliance_is_over_the_words_of_all_studies():
+    gains = {"image_gain": ["9", "-1", "0"], "predicted_words": ["3", "13", "0"]}  # the third prediction is empty
+    predictions = table(texts(3, 6), texts(3, 7))
+    figures = one(predictions.assign(**gains), number=300)
+    entry = figures["image_reliance"]
+    assert entry["value"] == pytest.approx(8 / 16) and -1 / 13 <= entry["low"] < entry["high"] <= 3
+    for column in gains:
+        assert "image_reliance" not in one(predictions.assign(**gains).drop(columns=column))
+    empty = predictions.assign(prediction="", image_gain="0", predicted_words="0")
+    metrics = evaluate.evaluate({"r": empty}, number=10)["r"]
+    assert metrics["figures"]["image_reliance"]["value"] is None and "No prediction has a word." in metrics["notes"]
+
+
 def test_protocol_r2gen_cuts_and_hides_rare_words():
     long = " ".join(["heart"] * 80) + " ."
     both = table([long, "a zebra ."], [long, "a zebra ."])
@@ -97,6 +110,8 @@ def test_an_empty_prediction_scores_nothing_but_counts():
         ("study_id,reference,prediction,nll,words\nS1,a,b,1.5,2\nS2,a,b,nan,2\n", "an unusable `nll` for S2"),
         ("study_id,reference,prediction,nll,words\nS1,a,b,1.5,\n", "an unusable `words` for S1"),
         ("study_id,reference,prediction,nll,words\nS1,a,b,1.5,0\n", "an unusable `words` for S1"),
+        ("study_id,reference,prediction,image_gain\nS1,a,b,inf\n", "an unusable `image_gain` for S1"),
+        ("study_id,reference,prediction,predicted_words\nS1,a,b,-1\n", "an unusable `predicted_words` for S1"),
     ],
 )
 def test_unusable_predictions_are_refused(content, message, tmp_path):

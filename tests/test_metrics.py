@@ -291,7 +291,98 @@ def test_a_metric_that_fails_leaves_a_note_and_one_of_another_shape_is_refused()
 
 
 def test_every_metric_of_the_house_is_used_under_the_protocol_of_the_papers():
-    run = table(texts(5, 1), texts(5, 2)).assign(nll="10", words="5")
-    figures = evaluate({"r": run}, number=10)["r"]["figures"]
+    run = table(texts(5, 1), texts(5, 2)).assign(nll="10", words="5", image_gain="1", predicted_words="4")
+    figures = evaluate({"r": run}, train=["a report ."], number=10)["r"]["figures"]
     assert set(figures) == set(METRICS) - {"meteor"}
     assert prepare(run)[0] == texts(5, 1)
+
+
+# what a mean hides ----------------------------------------------------------------------------------------------------
+
+
+def novel_run(train=8):
+    """Runs of 40 studies of which `train` are verbatim in train and written word for word."""
+    references = texts(40, 1, (3, 8))
+    predictions = references[:train] + texts(40 - train, 2, (3, 8))
+    return references, evaluate({"r": table(references, predictions)}, train=references[:train], number=200)["r"]
+
+
+def test_cider_novel_is_the_mean_over_the_novel_stratum():
+    references, metrics = novel_run()
+    novel = metrics["strata"]["novel"]
+    assert novel["studies"] == 32
+    entry = metrics["figures"]["cider_novel"]
+    assert entry["value"] == pytest.approx(novel["figures"]["cider"]["value"])
+    assert entry["low"] < entry["value"] < entry["high"] and entry["value"] < metrics["figures"]["cider"]["value"]
+    strata = metrics["strata"]
+    assert strata["novel"]["figures"]["cider_novel"]["value"] == pytest.approx(entry["value"])
+    assert strata["seen in train"]["figures"]["cider_novel"]["value"] is None
+
+
+def test_cider_novel_keeps_the_document_frequencies_of_all():
+    references, predictions = texts(40, 1, (3, 8)), texts(40, 2, (3, 8))
+    figures = evaluate({"r": table(references, predictions)}, train=references[:8], number=10)["r"]["figures"]
+    both = prepare(table(references, predictions))
+    assert figures["cider_novel"]["value"] == pytest.approx(ngrams.cider(*both)[8:].mean())
+
+
+def test_without_train_there_is_no_cider_novel_and_where_all_is_seen_a_note():
+    references, predictions = texts(6, 1), texts(6, 2)
+    run = {"r": table(references, predictions)}
+    assert "cider_novel" not in evaluate(run, number=10)["r"]["figures"]
+    seen = evaluate(run, train=references, number=10)["r"]
+    assert seen["figures"]["cider_novel"]["value"] is None and any("novel reports" in note for note in seen["notes"])
+
+
+def test_novel_studies_order_the_table_where_train_is_known():
+    """The first run writes what is in train word for word, the second is better on the others."""
+    references, other = texts(40, 1, (3, 8)), texts(40, 2, (3, 8))
+    runs = {
+        "lucky": table(references, references[:20] + other[20:]),
+        "able": table(references, other[:20] + [" ".join(text.split()[:-1]) for text in references[20:]]),
+    }
+    runs = {name: runs[name] for name in ("lucky", "able")}
+    assert list(compare(evaluate(runs, number=20)).index) == ["lucky", "able"]
+    shown = compare(evaluate(runs, train=references[:20], number=20))
+    assert list(shown.index) == ["able", "lucky"]
+    assert all("[" in shown.loc["able", name] for name in ("CIDEr novel", "CIDEr"))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=12), st.data())
+def test_median_and_share_of_the_best_are_those_of_the_drawn_studies(scores, data):
+    size = len(scores)
+    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size).filter(any)))
+    kept = per_study(scores)
+    drawn = np.sort(np.repeat(np.array(scores, float), weights))[::-1]
+    assert METRICS["cider_median"].combine(kept, weights[None])[0] == pytest.approx(np.median(drawn))
+    best, count = METRICS["cider_top5"].combine(kept, weights[None])[0], 0.05 * len(drawn)
+    whole, part = int(count), count - int(count)
+    held = drawn[:whole].sum() + (part * drawn[whole] if part else 0)
+    assert np.isnan(best) if not drawn.sum() else best == pytest.approx(held / drawn.sum())
+
+
+def test_median_and_share_have_intervals_and_p():
+    references = texts(40, 1, (3, 8))
+    runs = {"constant": table(references, texts(40, 2, (3, 8))), "right": table(references, references)}
+    right = evaluate(runs, number=200)["right"]["figures"]
+    assert right["cider_median"]["value"] == pytest.approx(10) and right["cider_median"]["p"] <= 0.01
+    assert right["cider_top5"]["value"] == pytest.approx(0.05) and right["cider_top5"]["low"] == pytest.approx(0.05)
+
+
+def test_clinical_relevance_exceeds_one_and_ignores_what_was_missed():
+    references = ["left pneumothorax . there is cardiomegaly .", "the lungs are clear ."]
+    said = {
+        "all": references,
+        "sure": ["left pneumothorax .", "no acute disease ."],
+        "wrong": ["right pleural effusion .", "no acute disease ."],
+        "none": ["no acute disease ."] * 2,
+    }
+    metrics = evaluate({name: table(references, texts) for name, texts in said.items()}, number=10)
+    value = {
+        run: [content["figures"][name]["value"] for name in ("clinical_relevance", "clinical_relevance_f1")]
+        for run, content in metrics.items()
+    }
+    assert value["sure"] == pytest.approx([1.5, 2 * 1.5 / (1.5 + 2.5)])
+    assert value["all"] == pytest.approx([2.5 / 2, 1.0]), "telling all is worse than telling one: the flaw"
+    assert value["wrong"] == pytest.approx([0, 0]) and value["none"] == [None, 0]

@@ -137,7 +137,17 @@ def pipeline() -> Language:
 @lru_cache(maxsize=100_000)  # reports say the same sentences again and again
 def present(sentence: str) -> tuple[int, ...]:
     """Columns of the observations that one sentence affirms or leaves open."""
-    names = {name for span in pipeline()(sentence).ents if not span._.negex for name in span.label_.split(" + ")}
+    return _columns(sentence, negated=False)
+
+
+@lru_cache(maxsize=100_000)
+def negated(sentence: str) -> tuple[int, ...]:
+    """Columns of the observations that one sentence negates."""
+    return _columns(sentence, negated=True)
+
+
+def _columns(sentence: str, negated: bool) -> tuple[int, ...]:
+    names = {n for span in pipeline()(sentence).ents if span._.negex == negated for n in span.label_.split(" + ")}
     return tuple(OBSERVATIONS.index(name) for name in names - {"none"})
 
 

@@ -20,8 +20,9 @@ import numpy as np
 from ..clinical import labels
 from ..runtime.files import MedcapError
 from ..text import clean
-from . import diversity, meteor, ngrams
+from . import diversity, meteor, ngrams, relevance
 from .bootstrap import Combine, Spread, spreads
+from .order import top_share, weighted_median
 from .pairs import Pairs
 
 Counts = Callable[[Pairs], "np.ndarray | None"]
@@ -43,6 +44,7 @@ class Metric:
     digits: int = 3  # 0: a whole number
     interval: bool = True  # False: `counts` gives [1, c] for all studies together, and nothing is resampled
     protocol: str = ""  # where it prepares the texts itself: in which way
+    ordered: bool = False  # `combine` takes what was kept and the weights of the studies [R, n] in place of their sums
     stacked: bool = False  # `counts` is slow to start: it takes the stacked studies of all runs at once
     missing: Callable[[], str] = str  # why this machine cannot compute it; "" where it can
     undefined: str = "A metric is undefined for these studies."  # the note where it is NaN
@@ -74,7 +76,8 @@ def resampled(
     summed = {name: metric for name, metric in metrics.items() if metric.interval and metric.counts in kept}
     arrays = {metric.counts: kept[metric.counts][rows] for metric in summed.values()}
     counts = {name: arrays[metric.counts] for name, metric in summed.items()}
-    return spreads(counts, {name: metric.combine for name, metric in summed.items()}, number)
+    ordered = {name for name, metric in summed.items() if metric.ordered}
+    return spreads(counts, {name: metric.combine for name, metric in summed.items()}, number, ordered)
 
 
 def unresampled(metrics: dict[str, Metric], kept: dict[Counts, np.ndarray]) -> dict[str, Spread]:
@@ -91,7 +94,9 @@ def per_study(scores: Sequence[float]) -> np.ndarray:
 
 
 def ratio(summed: np.ndarray) -> np.ndarray:
-    return summed[..., 0] / summed[..., 1]
+    """NaN where it is over nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return summed[..., 0] / summed[..., 1]
 
 
 # The house's own ------------------------------------------------------------------------------------------------------
@@ -123,9 +128,19 @@ def _cider(pairs: Pairs) -> np.ndarray:
     return per_study(scores if frequency.differ else np.full(len(scores), np.nan))
 
 
-def _nll_and_words(pairs: Pairs) -> np.ndarray | None:
-    columns = ["nll", "words"]
-    return pairs.table[columns].astype(float).to_numpy() if set(columns) <= set(pairs.table.columns) else None
+def _sums(*columns: str) -> Counts:
+    """Columns of predictions.csv as they are; None for a table without them."""
+
+    def counts(pairs: Pairs) -> np.ndarray | None:
+        found = set(columns) <= set(pairs.table.columns)
+        return pairs.table[[*columns]].astype(float).to_numpy() if found else None
+
+    return counts
+
+
+def _cider_novel(pairs: Pairs) -> np.ndarray | None:
+    """CIDEr with the document frequencies of all references; other studies than the novel ones count 0 times."""
+    return None if pairs.novel is None else np.where(pairs.novel[:, None], _cider(pairs), 0)
 
 
 def _perplexity(summed: np.ndarray) -> np.ndarray:
@@ -142,6 +157,10 @@ def observations(pairs: Pairs) -> np.ndarray:
 def by_class(summed: np.ndarray) -> np.ndarray:
     """`observations`, summed: true positives, false positives, false negatives [3, ..., 14]."""
     return np.moveaxis(summed.reshape(*summed.shape[:-1], 3, len(labels.OBSERVATIONS)), -2, 0)
+
+
+def _relevance(score: relevance.Score) -> Combine:
+    return lambda summed: score(*by_class(summed))
 
 
 def _clinical(name: str) -> Combine:
@@ -170,9 +189,14 @@ def _column(i: int) -> Combine:
     return lambda summed: summed[..., i]
 
 
-HEADLINE = "cider"  # orders the rows of a table, shows its interval there, and has a table of strata
+# The first that is defined orders the rows of a table, both show their intervals, the last has a table of strata.
+HEADLINES = ("cider_novel", "cider")
 _HEADINGS = {"clinical_macro_f1": "clinical F1", "different_reports": "different"}
 _NO_WORD = "CIDEr is undefined (-): it weighs words by how few references have them, and all references are the same."
+_NO_NOVEL = (
+    "CIDEr on the novel reports is undefined (-): every reference is verbatim in train, or CIDEr itself is undefined."
+)
+_NO_HIT = "The share of the best studies in CIDEr is undefined (-): no prediction shares a word with its reference."
 _NO_POSITIVE = (
     "A clinical figure is undefined (-) where it divides by no finding: F1 and recall where no reference has one, "
     "precision where no prediction has one."
@@ -183,12 +207,22 @@ METRICS: dict[str, Metric] = {
     **{f"bleu{n}": Metric(_bleu_counts, _bleu(n), f"BLEU-{n}") for n in range(1, 5)},
     "meteor": Metric(_meteor_counts, meteor.score, "METEOR", stacked=True, missing=meteor.missing),
     "rouge_l": Metric(_rouge_l, ratio, "ROUGE-L"),
+    "cider_novel": Metric(_cider_novel, ratio, "CIDEr novel", undefined=_NO_NOVEL),
     "cider": Metric(_cider, ratio, "CIDEr", undefined=_NO_WORD),
-    "perplexity": Metric(_nll_and_words, _perplexity, "perplexity", undefined="Perplexity is too large to be written."),
+    "cider_median": Metric(_cider, weighted_median, "CIDEr median", ordered=True, undefined=_NO_WORD),
+    "cider_top5": Metric(_cider, top_share, "CIDEr top 5%", ordered=True, undefined=_NO_HIT),
+    "perplexity": Metric(
+        _sums("nll", "words"), _perplexity, "perplexity", undefined="Perplexity is too large to be written."
+    ),
+    "image_reliance": Metric(
+        _sums("image_gain", "predicted_words"), ratio, "image reliance", undefined="No prediction has a word."
+    ),
     **{f"clinical_{name}": Metric(observations, _clinical(name), undefined=_NO_POSITIVE) for name in _AVERAGES},
     "no_finding_f1": Metric(
         observations, _no_finding_f1, undefined="No study is without findings: its F1 is undefined."
     ),
+    "clinical_relevance": Metric(observations, _relevance(relevance.precision), undefined=_NO_POSITIVE),
+    "clinical_relevance_f1": Metric(observations, _relevance(relevance.f1), undefined=_NO_POSITIVE),
     **{
         name: Metric(_diversity, _column(i), digits=digits, interval=False, undefined=diversity.UNDEFINED)
         for i, (name, digits) in enumerate(diversity.DIGITS.items())

@@ -12,12 +12,12 @@ less than 95%, there is no interval and no p: no interval can hold 95% of the re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-Combine = Callable[[np.ndarray], np.ndarray]  # summed counts [R, c] to the values of a metric [R]
+Combine = Callable[..., np.ndarray]  # summed counts [R, c] to the values of a metric [R]; see `spreads`
 BLOCK = 2_000_000  # weights that are held at a time
 ENOUGH = 0.95  # share of the resamples in which a figure must be defined
 
@@ -60,16 +60,22 @@ def resamples(studies: int, number: int) -> Iterator[np.ndarray]:
         yield np.bincount(drawn.ravel(), minlength=size * studies).reshape(size, studies).astype("float32")
 
 
-def spreads(counts: dict[str, np.ndarray], combine: dict[str, Combine], number: int) -> dict[str, Spread]:
+def spreads(
+    counts: dict[str, np.ndarray], combine: dict[str, Combine], number: int, ordered: Container[str] = ()
+) -> dict[str, Spread]:
     """The spread of each metric from its counts [n, c] over `number` resamples.
 
-    Metrics that share an array share its sums.
+    Metrics that share an array share its sums. No sum tells a median: `ordered` metrics combine the counts and the
+    weights of the studies [R, n] themselves.
     """
-    distinct = {id(array): array for array in counts.values()}
+    distinct = {id(array): array for name, array in counts.items() if name not in ordered}
 
     def values(weights: np.ndarray) -> dict[str, np.ndarray]:
         sums = {key: weights @ array for key, array in distinct.items()}  # [R, c]
-        return {name: combine[name](sums[id(array)]) for name, array in counts.items()}
+        return {
+            name: combine[name](array, weights) if name in ordered else combine[name](sums[id(array)])
+            for name, array in counts.items()
+        }
 
     studies = len(next(iter(counts.values())))
     value = values(np.ones([1, studies]))

@@ -11,7 +11,7 @@ import numpy as np
 from ..clinical.labels import given, label, per_class
 from . import METRICS, by_class, measure, observations, resampled, unresampled
 from .bootstrap import Spread, compare_to, over_seeds, seed_groups
-from .pairs import PROTOCOLS, Pairs, align, prepare, strata_of
+from .pairs import PROTOCOLS, Pairs, align, novel_of, prepare, strata_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +72,9 @@ def evaluate(
     tables = align(tables)
     references = next(iter(tables.values()))
     truth = label(references.reference) if labels is None else given(labels, references.study_id)
-    strata = strata_of(references.reference, truth, train)
-    pairs = [Pairs(table, *prepare(table, protocol, vocab), truth) for table in tables.values()]
+    novel = novel_of(references.reference, train)
+    strata = strata_of(truth, novel)
+    pairs = [Pairs(table, *prepare(table, protocol, vocab), truth, novel) for table in tables.values()]
     own = PROTOCOLS[protocol].own_metrics
     metrics = {name: metric for name, metric in METRICS.items() if metric.protocol == protocol or not own}
     kept, failures = measure(metrics, pairs)

@@ -33,6 +33,9 @@ PROTOCOLS = {
 }
 
 
+LEAST = {"nll": 0, "words": 1, "image_gain": -np.inf, "predicted_words": 0}  # columns of numbers (see `generate`)
+
+
 @dataclass(frozen=True)
 class Pairs:
     """What metrics are computed from: n studies with a reference and a prediction."""
@@ -41,6 +44,7 @@ class Pairs:
     references: list[str]  # prepared: words with blanks between
     predictions: list[str]
     labels: np.ndarray  # [n, 14], the CheXpert observations of the references
+    novel: np.ndarray | None = None  # bool [n], the reference is not verbatim in train; None: train is not known
 
     @classmethod
     def stack(cls, runs: Sequence[Pairs]) -> Pairs:
@@ -48,14 +52,16 @@ class Pairs:
         import pandas as pd
 
         texts = ([text for run in runs for text in getattr(run, side)] for side in ("references", "predictions"))
-        return cls(pd.concat([run.table for run in runs]), *texts, np.concatenate([run.labels for run in runs]))
+        known = all(run.novel is not None for run in runs)
+        novel = np.concatenate([run.novel for run in runs]) if known else None
+        return cls(pd.concat([run.table for run in runs]), *texts, np.concatenate([run.labels for run in runs]), novel)
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
     """A table with a row for each study, every cell a string.
 
-    MedcapError on missing columns, no rows, empty or repeated study ids; and, where there are the columns `nll` (-log p
-    of the reference) and `words`, on a value that cannot be used.
+    MedcapError on missing columns, no rows, empty or repeated study ids; and on a value that cannot be used in those of
+    the columns `LEAST` that there are.
     """
     import pandas as pd
 
@@ -68,9 +74,9 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
     repeated = table.study_id[table.study_id.duplicated()]
     if len(repeated):
         raise MedcapError(f"{path} has {repeated.iloc[0]} more than once: {fix}")
-    for name in {"nll", "words"} & set(table.columns):
+    for name in LEAST.keys() & set(table.columns):
         number = pd.to_numeric(table[name], errors="coerce")
-        wrong = table.study_id[~np.isfinite(number) | (number < (name == "words"))]
+        wrong = table.study_id[~np.isfinite(number) | (number < LEAST[name])]
         if len(wrong):
             raise MedcapError(f"{path} has an unusable `{name}` for {wrong.iloc[0]}: correct it or drop the column")
     return table
@@ -132,10 +138,15 @@ def prepare(
     return [" ".join(words) for words in references], [" ".join(words) for words in predictions]
 
 
-def strata_of(references: Iterable[str], labels: np.ndarray, train: Iterable[str]) -> dict[str, np.ndarray]:
+def novel_of(references: Iterable[str], train: Iterable[str]) -> np.ndarray | None:
+    """Whether each reference is none of the `train` reports [n]; None where there are no train reports."""
+    known = {clean(text) for text in train}
+    return np.array([clean(text) not in known for text in references], bool) if known else None
+
+
+def strata_of(labels: np.ndarray, novel: np.ndarray | None) -> dict[str, np.ndarray]:
     """Masks [n] of the studies in each stratum that has any."""
     strata = {"normal": labels[:, -1] == 1, "abnormal": labels[:, -1] == 0}
-    if known := {clean(text) for text in train}:
-        seen = np.array([clean(text) in known for text in references])
-        strata |= {"seen in train": seen, "novel": ~seen}
+    if novel is not None:
+        strata |= {"seen in train": ~novel, "novel": novel}
     return {name: rows for name, rows in strata.items() if rows.any()}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from . import HEADLINE, METRICS
+from . import HEADLINES, METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def compare(metrics: dict[str, dict]) -> pd.DataFrame:
-    """A row for each run, the best `HEADLINE` first, with its 95% interval; a column for each metric with a heading.
+    """A row for each run; a column for each metric with a heading, those of `HEADLINES` with their 95% intervals.
 
-    A dash stands where a run has no such metric, and where the metric is undefined.
+    The best run is first, by the first of `HEADLINES` that any run has a value for. A dash stands where a run has no
+    such metric, and where the metric is undefined.
     """
     import pandas as pd
 
@@ -22,11 +23,16 @@ def compare(metrics: dict[str, dict]) -> pd.DataFrame:
         if entry is None or entry["value"] is None:
             return "-"
         interval = f" [{entry['low']:.3f}, {entry['high']:.3f}]" if entry.get("low") is not None else " [-]"
-        return f"{entry['value']:.{METRICS[name].digits}f}{interval if name == HEADLINE else ''}"
+        return f"{entry['value']:.{METRICS[name].digits}f}{interval if name in HEADLINES else ''}"
+
+    def value_of(run: str, name: str) -> float | None:
+        return metrics[run]["figures"].get(name, {}).get("value")
+
+    first = next(iter(next(iter(metrics.values()))["figures"]))
+    headline = next((name for name in HEADLINES if any(value_of(run, name) is not None for run in metrics)), first)
 
     def order(run: str) -> float:
-        entries = metrics[run]["figures"]
-        value = entries.get(HEADLINE, next(iter(entries.values())))["value"]
+        value = value_of(run, headline)
         return math.inf if value is None else -value
 
     columns = {name: metric.heading for name, metric in METRICS.items() if metric.heading}
@@ -42,18 +48,21 @@ def report(metrics: dict[str, dict], *remarks: str) -> str:
     strata = by_stratum(metrics).round(3).to_string(na_rep="-")
     notes = dict.fromkeys(note for content in metrics.values() for note in content.get("notes", []))
     return "\n\n".join(
-        [compare(metrics).to_string(), *remarks, *notes, f"{METRICS[HEADLINE].heading} by stratum\n{strata}"]
+        [compare(metrics).to_string(), *remarks, *notes, f"{METRICS[HEADLINES[-1]].heading} by stratum\n{strata}"]
     )
 
 
 def by_stratum(metrics: dict[str, dict]) -> pd.DataFrame:
-    """The `HEADLINE` of every run (rows) in every stratum (columns, with their number of studies); NaN: undefined."""
+    """The last of `HEADLINES` of every run (rows) in every stratum (columns, with their number of studies).
+
+    NaN where it is undefined.
+    """
     import pandas as pd
 
     return pd.DataFrame(
         {
             run: {
-                f"{name} ({stratum['studies']})": stratum["figures"].get(HEADLINE, {}).get("value")
+                f"{name} ({stratum['studies']})": stratum["figures"].get(HEADLINES[-1], {}).get("value")
                 for name, stratum in content["strata"].items()
             }
             for run, content in metrics.items()
