@@ -3,12 +3,13 @@
 # make encoder  train our small image encoder again, on drawings
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
+# make real     what we read in real radiographs: figures in work/real/figures.json (DATA holds nih_cxr and tb_cxr)
 # make bench    how fast it is against PyTorch and Paddle as installed (in an environment of its own)
 #
 # DATA, WORK     the collection, and where everything is written
-# IMAGES=phantom draw the images of DATA's reports from their MeSH terms
+# IMAGES=phantom draw the images of DATA's reports from their MeSH terms or labels
 # RUN            name of the run
-# PRESET         settings: real, phantom, tiny or original (the AI Studio notebook's); empty: what suits the reports
+# PRESET         settings: real, phantom, phrased, tiny or original (the AI Studio notebook's); empty: what suits the reports
 # QUICK=1        a small phantom and a tiny model
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 CODE := medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
 
-.PHONY: run test encoder soak coverage format bench
+.PHONY: run test encoder real soak coverage format bench
 
 # Paths may hold blanks and Chinese: they reach the shell as variables, never as words of make.
 run: $(BIN)/ready
@@ -59,6 +60,9 @@ coverage: $(BIN)/ready
 
 encoder: $(BIN)/ready
 	$(BIN)/python -m medcap_paddle.phantom.pretrain
+
+real: $(BIN)/ready
+	$(BIN)/python benchmarks/real.py "$${DATA:-../shared}" "$$WORK/real"
 
 format: $(BIN)/ready
 	$(BIN)/python -m ruff check --fix $(CODE)

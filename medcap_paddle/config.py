@@ -4,8 +4,11 @@ A preset is a file of `presets/` that says what differs from the defaults; anoth
 
     real      for the reports of radiologists
     phantom   for a phantom's, whose language is simple: smaller, and trained in minutes
+    phrased   for reports phrased from the labels of real images: as simple, with fewer numbers to know a study by
     tiny      seconds, for tests and a first look
     original  the AI Studio notebook as it was, to see what it does
+
+    attention_lstm, transformer    another decoder, for real reports; without the reward
 """
 
 from __future__ import annotations
@@ -136,8 +139,8 @@ PRESETS = {path.stem: path for path in sorted(Path(__file__).with_name("presets"
 def choose(preset: str = "", quick: bool = False, reports: str = "real") -> Config:
     """The settings to start from: those of `preset`, or what suits the reports of the collection.
 
-    `reports` is "real" or "phantom", as collection.json has it. `quick` trains a tiny model, or the preset for two
-    epochs. MedcapError on a preset that does not exist.
+    `reports` is "real", "phantom" or "phrased", as collection.json has it. `quick` trains a tiny model, or the preset
+    for two epochs. MedcapError on a preset that does not exist.
     """
     if preset and preset not in PRESETS:
         raise MedcapError(f"no preset is called {preset!r}: choose {', '.join(PRESETS)}")

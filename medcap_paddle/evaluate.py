@@ -1,6 +1,6 @@
 """Metrics of predictions: any predictions.csv, ours or made elsewhere. `metrics.METRICS` lists them.
 
-Reads predictions.csv (`study_id, reference, prediction`; ours also `nll, words`) and writes metrics.json beside it:
+Reads predictions.csv (`study_id, reference, prediction`; `generate` writes more) and writes metrics.json beside it:
 
     {"split", "protocol", "studies", "notes",
      "figures": {metric: {"value", "low", "high", "protocol", "p"}},
@@ -88,9 +88,10 @@ def provenance(collection: Collection, features: dict, split: str) -> str:
     `features` are the attributes of features.h5: encoder, source, weights, precision.
     """
     phantom = "images DRAWN from findings, not real: no figure compares with published ones"
+    phrased = "reports PHRASED from labels, not written by a radiologist: no figure compares with published ones"
     parts = (
         f"{collection.studies[split]:,} {split} studies (split {collection.split})",
-        f"{collection.reports} reports",
+        phrased if collection.reports == "phrased" else f"{collection.reports} reports",
         phantom if collection.images == "phantom" else "real images",
         f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
     )

@@ -171,7 +171,7 @@ def main() -> None:
             raise MedcapError(f"{folder} was trained with other settings: run medcap_paddle.train with these")
         _, train, val = training.splits(work, config, teacher.vocab, teacher.features)
         if not distributed.world()[0]:
-            runs.save(run_dir, config, teacher.vocab, train.shapes, teacher.features)
+            runs.save(run_dir, config, teacher.vocab, train, teacher.features)
         distributed.barrier()
         history = fit(teacher.model, teacher.vocab, train, val, run_dir, config)
         if not distributed.world()[0]:
