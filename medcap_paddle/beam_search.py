@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import paddle
 
 from .config import GenerationSettings
-from .loss import log_norm
+from .models import rules
 from .models.decoder import Decoder, Inputs
-
-NEVER = -1e9  # log-probability of what is not allowed
+from .models.rules import NEVER, length_penalty
 
 
 @paddle.no_grad()
@@ -25,24 +24,21 @@ def beam_search(
 ) -> list[list[tuple[list[int], float]]]:
     """The `beam_size` best reports of each study, best first, as (ids, score). Put the decoder in eval mode first.
 
-    `inputs` are the named arrays of a batch. At most `max_length` ids are written, `eos` included; `eos` is not allowed
-    before `min_length` words; `banned` ids are never written, nor is an n-gram of `no_repeat_ngram` words a second time
-    (0: allowed). The ids returned hold neither `bos` nor `eos`. The score of a report of n ids (`eos` included) is
-    log p / ((5 + n) / 6) ** length_penalty (Wu et al. 2016, arXiv 1609.08144, eq. 14).
+    `inputs` are the named arrays of a batch. At most `max_length` ids are written, `eos` included, under the rules
+    of `models.rules`; `banned` ids are never written. The ids returned hold neither `bos` nor `eos`. The score of a
+    report of n ids (`eos` included) is log p / ((5 + n) / 6) ** length_penalty (Wu et al. 2016, arXiv 1609.08144,
+    eq. 14). MedcapError as `rules.check` says.
 
     A finished report keeps its place in the beam and competes with the open ones by score, so exactly `beam_size`
     reports come back (fewer only where fewer exist) and the search may stop as soon as every place is finished.
     """
+    rules.check(settings)
     state, S = decoder.init_state(inputs), settings.beam_size
     beam = Beam.start(state[0].shape[0], S, bos)
     state = tuple(s.repeat_interleave(S, 0) for s in state)  # [B * S, ...]
-    for t in range(max_length):
+    for _ in range(max_length):
         logits, state = decoder.step(beam.words[:, :, -1].flatten(), state)  # [B * S, V]
-        norm = log_norm(logits)
-        for token in (*banned, *([eos] if t < settings.min_length else [])):
-            logits[:, token] = NEVER
-        if settings.no_repeat_ngram and t >= settings.no_repeat_ngram:
-            logits = _ban_repeats(logits, beam.words[:, :, 1:].flatten(0, 1), settings.no_repeat_ngram)
+        logits, norm = rules.apply(logits, beam.words.flatten(0, 1), settings, eos, banned)
         beam, parents = beam.grow(logits, norm, eos, settings.length_penalty)
         state = tuple(s.gather(parents) for s in state)
         if bool(beam.finished.all()):
@@ -85,7 +81,7 @@ class Beam:
         token = paddle.where(self.finished.unsqueeze(-1), paddle.full([C], eos, "int64"), token)
         total = (self.logp.unsqueeze(-1) + child).clip(min=2 * NEVER)  # [B, S, C]
         grown = self.length + (~self.finished).astype(self.length.dtype)  # [B, S]
-        score = (total / _penalty(grown, alpha).unsqueeze(-1)).flatten(1)  # [B, S * C]
+        score = (total / length_penalty(grown, alpha).unsqueeze(-1)).flatten(1)  # [B, S * C]
         _, best = paddle.topk(score, S)  # [B, S], best first
         parent = best // C
         parents = (paddle.arange(B).unsqueeze(1) * S + parent).flatten()
@@ -100,27 +96,12 @@ class Beam:
         return beam, parents
 
     def reports(self, eos: int, alpha: float) -> list[list[tuple[list[int], float]]]:
-        score = (self.logp / _penalty(self.length, alpha)).tolist()
+        score = (self.logp / length_penalty(self.length, alpha)).tolist()
         return [
             [(_until(ids[1:], eos), s) for ids, s, p in zip(*places, strict=True) if p > NEVER / 2]
             for places in zip(self.words.tolist(), score, self.logp.tolist(), strict=True)
         ]
 
 
-def _penalty(length: paddle.Tensor, alpha: float) -> paddle.Tensor:
-    return ((5 + length) / 6) ** alpha
-
-
 def _until(ids: list[int], eos: int) -> list[int]:
     return ids[: ids.index(eos)] if eos in ids else ids
-
-
-def _ban_repeats(logits: paddle.Tensor, words: paddle.Tensor, n: int) -> paddle.Tensor:
-    """Forbid every word that would complete an n-gram already in `words` [R, t]; logits [R, V]."""
-    t = words.shape[1]
-    tail = words[:, t - n + 1 :]  # [R, n - 1]: what the next word would follow
-    repeats = paddle.stack([(words[:, i : i + n - 1] == tail).all(-1) for i in range(t - n + 1)], 1)  # [R, t - n + 1]
-    if not bool(repeats.any()):
-        return logits
-    ban = repeats.astype(logits.dtype) * NEVER
-    return paddle.put_along_axis(logits, words[:, n - 1 :], ban, 1, reduce="add")

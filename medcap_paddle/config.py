@@ -63,6 +63,8 @@ class RewardSettings:
     epochs: int = 6  # 0: no reward
     learning_rate: float = 4e-4
     samples: int = 5  # reports that the model writes for a study
+    metric: str = "cider_bleu4"  # or another of metrics.rewards
+    baseline: str = "others"  # a report is judged against: the others of its study, or the "greedy" one
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ class GenerationSettings:
     min_length: int = 5
     length_penalty: float = 2.0
     no_repeat_ngram: int = 5  # "there is no pneumothorax ." once is enough
+    repetition_penalty: float = 1.0  # above 1, words already written become less likely
+    temperature: float = 0.0  # above 0, one report a study is drawn instead of searched for; 1: as the model means it
+    top_p: float = 1.0  # draw from the likeliest words that have this probability together
+    seed: int = 0  # of what is drawn
     ban_unk: bool = True
 
 

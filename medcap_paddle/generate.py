@@ -3,7 +3,7 @@
 runs/<run>/predictions.csv:
 
     study_id, reference    the cleaned report of the radiologist
-    prediction, score      the best report of the beam and its score (beam_search defines it)
+    prediction, score      the best report of the beam, or the one drawn, and its score (beam_search defines it)
     nll, words             -log p of the reference, and the number of words it is over (perplexity is made of them)
     image_gain             what the image adds to log p of the prediction's words, its end not among them, and
     predicted_words        their number (image reliance is made of them): see models.reliance
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +32,7 @@ from .config import Config
 from .dataset import Batch, Studies
 from .models import reliance
 from .models.decoder import Decoder
+from .models.sampling import sample
 from .models.train_inputs import Known
 from .runtime import cache
 from .runtime.files import cli_errors, digest, lock, read_table, write_table
@@ -50,14 +51,20 @@ FIX = "run 05_generate.ipynb"
 
 
 def search(
-    model: Decoder, vocab: Vocab, inputs: dict[str, np.ndarray], config: Config
+    model: Decoder, vocab: Vocab, inputs: dict[str, np.ndarray], config: Config, names: Sequence[str] = ()
 ) -> list[list[tuple[str, float]]]:
-    """The n-best reports of each study, best first, as (text, score); `inputs` are those of a batch."""
+    """The n-best reports of each study, best first, as (text, score); `inputs` are those of a batch.
+
+    With a `temperature`, one report of each is drawn, with random numbers of its own by its name in `names` (of which
+    there must be one a study). Without names all studies are drawn with the same numbers.
+    """
     ids = {name: vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")}
     banned = (ids["bos"], ids["pad"], *([ids["unk"]] if config.generation.ban_unk else []))
     written = config.reports.max_length - 1  # the begin token is not written
     named = {name: paddle.to_tensor(array) for name, array in inputs.items()}
-    beams = beam_search(model, named, ids["bos"], ids["eos"], config.generation, written, banned)
+    common = (model, named, ids["bos"], ids["eos"], config.generation, written, banned)
+    drawn = config.generation.temperature != 0
+    beams = sample(*common, names or [""] * len(next(iter(inputs.values())))) if drawn else beam_search(*common)
     return [[(decode(vocab, words), score) for words, score in beam] for beam in beams]
 
 
@@ -114,7 +121,8 @@ def _batch(
     inputs, tokens = studies.batch(rows)
     nll = reliance.forced_nll(model, Batch(inputs, tokens))
     mask = tokens[:, 1:] != studies.pad
-    texts, scores = zip(*(beam[0] for beam in search(model, vocab, inputs, config)), strict=True)
+    names = [*studies.table.study_id.iloc[rows]]
+    texts, scores = zip(*(beam[0] for beam in search(model, vocab, inputs, config, names)), strict=True)
     nll = (nll * mask).sum(1)
     written = {"prediction": np.array(texts, str), "score": np.array(scores), "nll": nll, "words": mask.sum(1)}
     if not known:

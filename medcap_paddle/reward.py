@@ -2,13 +2,13 @@
 
 Teacher forcing asks for the next word after the true ones; a report needs the next word after the model's own.
 Self-critical sequence training (Rennie et al., CVPR 2017) follows the gradient of the expected reward, with the mean of
-the other reports written for the same study as the baseline (Luo 2020, arXiv 2003.09971). A part of the loss stays
+the other reports written for the same study as the baseline (Luo 2020, arXiv 2003.09971), or, as in the first paper,
+the report that greedy search writes: see `BASELINES`. A part of the loss stays
 teacher forcing, or the language would drift (Paulus et al., ICLR 2018, section 3.3). The weights that are kept lie
 between the teacher's and the rewarded: there, most of the reward is had for little of the perplexity (Wortsman et al.,
 CVPR 2022, section 3).
 
-The reward is CIDEr plus three times BLEU-4 of one report, n-grams from 2 on counted once more (Lin and Och, COLING
-2004).
+The reward is CIDEr plus three times BLEU-4 of one report, or another one of `metrics.rewards`.
 
     python -m medcap_paddle.reward WORK --run lstm    goes on from the run lstm_teacher, which medcap_paddle.train made
 """
@@ -25,11 +25,12 @@ import paddle
 
 from . import models, runs
 from . import train as training
-from .beam_search import NEVER
-from .config import Config
+from .beam_search import beam_search
+from .config import Config, GenerationSettings, RewardSettings
 from .dataset import Batch, Studies, pad_tokens
-from .loss import log_norm
-from .metrics import ngrams
+from .metrics import ngrams, rewards
+from .metrics.rewards import REWARDS
+from .models import sampling
 from .models.decoder import Decoder, Inputs
 from .runtime import distributed, loop
 from .runtime.files import MedcapError, cli_errors
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from paddlenlp.data import Vocab
 
-BLEU_WEIGHT = 3.0  # of BLEU-4 in the reward
 CE_WEIGHT = 0.1  # share of teacher forcing in the loss
 INTERPOLATION = 2 / 3  # of the way from the teacher's weights to the rewarded
-SMOOTH = np.array([0, 1, 1, 1, 0, 1, 1, 1, 0, 0])
+FREE = GenerationSettings(min_length=0, no_repeat_ngram=0, temperature=1.0)  # samples are what the model means
 
 
 class RewardBatch(NamedTuple):
@@ -55,20 +55,28 @@ class SelfCritical(training.TeacherForcing):
     """Adds to each batch what the model writes for it. Perplexity rises, so the last epoch is kept."""
 
     def __init__(self, model: Decoder, train: Studies, val: Studies | None, vocab: Vocab, config: Config):
-        samples = config.reward.samples
-        if samples < 2:
-            raise MedcapError(f"reward.samples is {samples}: at least 2 are needed, each is judged against the others")
+        samples, chosen = config.reward.samples, config.reward
+        for name, table in (("metric", REWARDS), ("baseline", BASELINES)):
+            if getattr(chosen, name) not in table:
+                raise MedcapError(f"reward.{name} is {getattr(chosen, name)!r}: choose {', '.join(table)}")
+        self.metric, (self.baseline, least) = REWARDS[chosen.metric], BASELINES[chosen.baseline]
+        if samples < least:
+            raise MedcapError(
+                f"reward.samples is {samples}: at least {least} are needed, each is judged against the others"
+            )
         settings = replace(config.training, epochs=config.reward.epochs, learning_rate=config.reward.learning_rate)
         super().__init__(model, train, val, settings)
         self.best = ""
+        usual = RewardSettings()  # what was rewarded before there was a choice is not repeated
+        self.unusual = [name for name in (chosen.metric, chosen.baseline) if name not in (usual.metric, usual.baseline)]
         self.vocab, self.samples, self.max_length = vocab, samples, config.reports.max_length
         self.teacher = loop.tensors(model)
         self.frequency = ngrams.document_frequency([decode(vocab, tokens) for tokens in train.tokens])
         self.rewards: list[float] = []
 
     def inputs(self) -> list[object]:
-        constants = [self.samples, self.max_length, BLEU_WEIGHT, CE_WEIGHT, INTERPOLATION]
-        return [*super().inputs(), constants]
+        constants = [self.samples, self.max_length, rewards.BLEU_WEIGHT, CE_WEIGHT, INTERPOLATION]
+        return [*super().inputs(), constants, *self.unusual]
 
     def batches(self, epoch: int) -> Iterator[loop.Rows]:
         for _, batch, share in super().batches(epoch):
@@ -78,27 +86,28 @@ class SelfCritical(training.TeacherForcing):
     def write(self, batch: Batch, share: float) -> RewardBatch:
         """A batch of B reports to one of (1 + samples) B, the true ones first, with their advantage."""
         S, B = self.samples, len(batch.tokens)
-        ids = [self.vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")]
+        bos, eos, pad, unk = self.vocab.to_indices(["<bos>", "<eos>", "<pad>", "<unk>"])
         inputs = {name: array.repeat_interleave(S, 0) for name, array in batch.inputs.items()}
-        written, tokens = sample(self.model, inputs, *ids, self.max_length).tolist(), batch.tokens.tolist()
+        drawn = sampling.draw(
+            self.model, inputs, bos, eos, FREE, self.max_length - 1, (bos, pad, unk), lambda _: paddle.rand([B * S, 1])
+        )
+        written, tokens = [[bos, *ids] for ids in drawn.ids()], batch.tokens.tolist()
         texts, references = ([decode(self.vocab, row) for row in rows] for rows in (written, tokens))
         reward = self.judge([text for text in references for _ in range(S)], texts).reshape(B, S)
         if share:  # else it is mere padding
             self.rewards.append(reward.mean())
-        others = (reward.sum(1, keepdims=True) - reward) / (S - 1)
-        sampled = bool(share) * (1 - CE_WEIGHT) / S * (reward - others).ravel()
+        baseline = self.baseline(self, batch.inputs, references, reward)
+        sampled = bool(share) * (1 - CE_WEIGHT) / S * (reward - baseline).ravel()
         advantage = np.concatenate([np.full(B, CE_WEIGHT), sampled]).astype("float32")
         return RewardBatch(
             {name: paddle.concat([array, inputs[name]]) for name, array in batch.inputs.items()},
-            paddle.to_tensor(pad_tokens([*tokens, *written], ids[2])),
+            paddle.to_tensor(pad_tokens([*tokens, *written], pad)),
             paddle.to_tensor(advantage),
         )
 
     def judge(self, references: list[str], predictions: list[str]) -> np.ndarray:
         """The reward of each prediction [n]."""
-        counts = ngrams.NGramCounts.of(references, predictions)
-        smooth = ngrams.bleu(counts.bleu() + SMOOTH)[:, 3]
-        return counts.cider(counts.weights(self.frequency)) + BLEU_WEIGHT * smooth
+        return self.metric(references, predictions, self.frequency)
 
     def weigh(self, nll: paddle.Tensor, batch: RewardBatch, part: slice) -> paddle.Tensor:
         return nll * batch.advantage[part].unsqueeze(1).expand_as(nll)
@@ -114,26 +123,21 @@ class SelfCritical(training.TeacherForcing):
         }
 
 
-@paddle.no_grad()
-def sample(decoder: Decoder, inputs: Inputs, bos: int, eos: int, pad: int, unk: int, max_length: int) -> np.ndarray:
-    """A report drawn word by word for each study: ids [B, T] as `dataset` has them, T <= `max_length`."""
-    state = decoder.init_state(inputs)
-    B = state[0].shape[0]
-    token = paddle.full([B], bos, "int64")
-    words, open_ = [token], paddle.ones([B], "bool")
-    for _ in range(max_length - 1):
-        logits, state = decoder.step(token, state)  # [B, V]
-        for banned in (bos, pad, unk):
-            logits[:, banned] = NEVER
-        # Inverse transform sampling: one random number a report, not one a word of the vocabulary.
-        reached = (logits - log_norm(logits).unsqueeze(-1)).exp().cumsum(-1)
-        drawn = (reached < paddle.rand([B, 1]) * reached[:, -1:]).astype("int64").sum(-1)
-        token = paddle.where(open_, drawn, paddle.full_like(drawn, pad))
-        words.append(token)
-        open_ = open_ & (token != eos)
-        if not bool(open_.any()):
-            break
-    return paddle.stack(words, 1).numpy()
+def others(critic: SelfCritical, inputs: Inputs, references: list[str], reward: np.ndarray) -> np.ndarray:
+    """For each of the S reports of a study [B, S], the mean reward of the others."""
+    return (reward.sum(1, keepdims=True) - reward) / (reward.shape[1] - 1)
+
+
+def greedy(critic: SelfCritical, inputs: Inputs, references: list[str], reward: np.ndarray) -> np.ndarray:
+    """The reward of the report with the likeliest word at each place [B, 1]."""
+    bos, eos, pad, unk = critic.vocab.to_indices(["<bos>", "<eos>", "<pad>", "<unk>"])
+    settings = replace(FREE, beam_size=1, temperature=0.0)
+    beams = beam_search(critic.model, inputs, bos, eos, settings, critic.max_length - 1, (bos, pad, unk))
+    return critic.judge(references, [decode(critic.vocab, beam[0][0]) for beam in beams])[:, None]
+
+
+# What a report is judged against, and how many reports of a study that needs.
+BASELINES = {"others": (others, 2), "greedy": (greedy, 1)}
 
 
 def fit(

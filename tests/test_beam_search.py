@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from medcap_paddle import beam_search as room
 from medcap_paddle.config import GenerationSettings
 from medcap_paddle.models.lstm import LSTMCaptioner
+from medcap_paddle.runtime.files import MedcapError
 
 V, BOS, EOS = 5, 0, 1
 FREE = {"min_length": 0, "length_penalty": 0.0, "no_repeat_ngram": 0}
@@ -174,7 +175,13 @@ def test_any_decoder_under_any_rules_is_searched_as_by_brute_force(seed, max_len
         assert sorted(tuple(words) for words, _ in beam) == sorted(tuple(w for w in ws if w != EOS) for ws in every)
 
 
-def by_hand(logp, beam_size, max_length, min_length, ngram, banned, alpha):
+def penalised(logp, words, penalty):
+    """p ** penalty of the words already written, then divided by the sum of all; `logp` [V] of the next word."""
+    logp = np.array([value * penalty if word in words else value for word, value in enumerate(logp)])
+    return logp - np.log(np.exp(logp - logp.max()).sum()) - logp.max()
+
+
+def by_hand(logp, beam_size, max_length, min_length, ngram, banned, alpha, penalty):
     """The same search for one study, a report at a time; `logp` [T, V, V] of the next word by place and word before."""
 
     def score(report):
@@ -185,10 +192,11 @@ def by_hand(logp, beam_size, max_length, min_length, ngram, banned, alpha):
     for place in range(max_length):
         children = [(words, total) for words, total in beam if EOS in words]
         for words, total in (report for report in beam if EOS not in report[0]):
+            following = penalised(logp[place, (BOS, *words)[-1]], words, penalty)
             for word in set(range(logp.shape[-1])) - set(banned) - ({EOS} if len(words) < min_length else set()):
                 grams = [(*words, word)[i : i + ngram] for i in range(len(words) + 2 - ngram)] if ngram else []
                 if word == EOS or len(grams) == len(set(grams)):
-                    children.append(((*words, word), total + logp[place, (BOS, *words)[-1], word]))
+                    children.append(((*words, word), total + following[word]))
         beam = sorted(children, key=score, reverse=True)[:beam_size]
     return [([word for word in words if word != EOS], score((words, total))) for words, total in beam]
 
@@ -200,13 +208,55 @@ def by_hand(logp, beam_size, max_length, min_length, ngram, banned, alpha):
     st.integers(0, 4),
     st.sampled_from([0, 2, 3]),
     st.sampled_from([0, 0.7, 2]),
+    st.sampled_from([1.0, 1.3, 4.0]),
 )
-def test_a_narrow_beam_keeps_and_drops_what_a_search_by_hand_does(seed, beam_size, min_length, ngram, alpha):
+def test_a_narrow_beam_keeps_and_drops_what_a_search_by_hand_does(seed, beam_size, min_length, ngram, alpha, penalty):
     logits = np.random.default_rng(seed).normal(0, 2, [2, 9, 7, 7])
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     rules = {"beam_size": beam_size, "max_length": 9, "min_length": min_length, "banned": (BOS, 5)}
-    found = beam_search(Table(logits), {}, no_repeat_ngram=ngram, length_penalty=alpha, **rules)
+    more = {"no_repeat_ngram": ngram, "length_penalty": alpha, "repetition_penalty": penalty}
+    found = beam_search(Table(logits), {}, **more, **rules)
     for table, beam in zip(logp, found, strict=True):
-        expected = by_hand(table, ngram=ngram, alpha=alpha, **rules)
+        expected = by_hand(table, ngram=ngram, alpha=alpha, penalty=penalty, **rules)
         assert [words for words, _ in beam] == [words for words, _ in expected]
         np.testing.assert_allclose([score for _, score in beam], [score for _, score in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_without_a_penalty_the_search_is_the_same_to_the_last_bit(decoder, inputs, monkeypatch, beam_size):
+    found = beam_search(decoder, inputs, beam_size=beam_size, max_length=8, repetition_penalty=1.0)
+    monkeypatch.setattr(room.rules, "penalise", lambda *_: pytest.fail("1 is no penalty"))
+    assert found == beam_search(decoder, inputs, beam_size=beam_size, max_length=8)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([0.0, 50.0, -50.0]))
+def test_under_a_very_large_penalty_no_word_comes_twice_while_others_are_left(seed, beam_size, constant):
+    """Whatever constant the logits have; and once every word is written they are written again."""
+    logits = np.random.default_rng(seed).normal(0, 3, [2, 12, 9, 9]) + constant
+    rules = {"max_length": 12, "min_length": 12, "banned": (BOS, 8), "repetition_penalty": 1e9}
+    for beam in beam_search(Table(logits), {}, beam_size=beam_size, **rules):
+        assert len(beam) == beam_size
+        for words, _ in beam:
+            assert len(set(words[:6])) == 6 and len(words) == 12 and not {BOS, EOS, 8} & set(words)
+
+
+def test_a_penalty_matters():
+    """The more of it, the more different words: the brute force above tells a penalty from none."""
+    table = Table(np.random.default_rng(0).normal(0, 1, [16, 12, 9, 9]))
+    rules = {"beam_size": 1, "max_length": 12, "min_length": 12, "banned": (BOS,)}
+    counts = [
+        sum(len(set(beam[0][0])) for beam in beam_search(table, {}, repetition_penalty=penalty, **rules))
+        for penalty in (1.0, 1.5, 1e9)
+    ]
+    assert counts[0] < counts[1] < counts[2] == 16 * 7
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"repetition_penalty": 0.5}, {"temperature": -1.0}, {"temperature": 1e-9}, {"temperature": float("nan")},
+     {"top_p": 0.0}, {"top_p": 1.1}, {"seed": -1}],
+)  # fmt: skip
+def test_a_setting_without_meaning_is_refused(decoder, inputs, wrong):
+    with pytest.raises(MedcapError, match=f"generation.{next(iter(wrong))} is .*: set"):
+        beam_search(decoder, inputs, max_length=3, **wrong)

@@ -1,16 +1,20 @@
 """Laws of the reward: words are drawn as the model means them, and what is better than its like becomes likelier."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
 from conftest import made_up
 
 from medcap_paddle import generate, models, reward, runs, train
-from medcap_paddle.config import choose
+from medcap_paddle.config import GenerationSettings, choose
 from medcap_paddle.dataset import Batch
+from medcap_paddle.metrics import ngrams, rewards
 from medcap_paddle.metrics.ngrams import cider
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import MedcapError
+from medcap_paddle.vocab import decode
 
 CONFIG = choose("tiny").change(
     reports={"max_length": 30},
@@ -19,19 +23,6 @@ CONFIG = choose("tiny").change(
     reward={"epochs": 2, "samples": 3},
 )
 IDS = ("bos", "eos", "pad", "unk")
-
-
-class Fixed:
-    """A decoder whose next word depends on the last one only: logits [V, V]."""
-
-    def __init__(self, logits):
-        self.logits = paddle.to_tensor(logits, "float32")
-
-    def init_state(self, inputs):
-        return (inputs["pooled"],)
-
-    def step(self, token, state):
-        return self.logits[token], state
 
 
 def built(studies, config=CONFIG):
@@ -50,44 +41,28 @@ def tensor_batch(split, rows):
     return Batch({name: paddle.to_tensor(array) for name, array in inputs.items()}, paddle.to_tensor(tokens))
 
 
-def draw(decoder, count, length, ids=(0, 1, 2, 3)):
-    return reward.sample(decoder, {"pooled": paddle.zeros([count, 1, 1])}, *ids, length)
-
-
-def test_words_are_drawn_as_often_as_they_are_likely():
-    logits = np.random.default_rng(0).normal(0, 1, [8, 8])
-    paddle.seed(1)
-    words = draw(Fixed(logits), 20_000, 3)
-    allowed = [1, 4, 5, 6, 7]  # bos, pad and unk are never written
-    for last in (0, 5):
-        following = words[:, 1] if last == 0 else words[words[:, 1] == last, 2]
-        share = np.exp(logits[last, allowed]) / np.exp(logits[last, allowed]).sum()
-        found = np.array([(following == word).mean() for word in allowed])
-        assert found.sum() == 1
-        np.testing.assert_allclose(found, share, atol=4 * np.sqrt(0.25 / len(following)))
-
-
-def test_a_report_ends_with_its_end():
-    words = draw(Fixed(np.zeros([8, 8])), 500, 12)
-    assert (words[:, 0] == 0).all() and words.shape[1] == 12
-    for row in words[:, 1:]:
-        ends = np.flatnonzero(row == 1)
-        assert len(ends) <= 1
-        assert not len(ends) or (row[ends[0] + 1 :] == 2).all()
-        assert 2 not in row[: ends[0] if len(ends) else None]
-
-
 def test_the_reward_is_that_of_the_evaluation(studies):
     split, val, vocab = studies
     critic = critic_of(studies)
     references = list(split.table.report)
     predictions = list(np.random.default_rng(0).permutation(references))
     smooth = critic.judge(references, predictions) - cider(references, predictions)
-    assert (smooth >= 0).all() and (smooth <= reward.BLEU_WEIGHT + 1e-6).all()
+    assert (smooth >= 0).all() and (smooth <= rewards.BLEU_WEIGHT + 1e-6).all()
     perfect = critic.judge(references, references)
-    np.testing.assert_allclose(perfect - cider(references, references), reward.BLEU_WEIGHT, atol=1e-6)
+    np.testing.assert_allclose(perfect - cider(references, references), rewards.BLEU_WEIGHT, atol=1e-6)
     # n-grams are as rare as they are in train, whatever the batch
     assert critic.judge(references[:1], predictions[:1])[0] == pytest.approx(critic.judge(references, predictions)[0])
+
+
+def test_a_report_begins_and_ends_as_those_of_train_do(studies):
+    """`<bos>`, words, `<eos>` unless the report is cut, padding."""
+    bos, eos, pad, unk = studies[2].to_indices([f"<{name}>" for name in IDS])
+    batch = critic_of(studies).write(tensor_batch(studies[0], np.arange(16)), 1.0)
+    for row in batch.tokens[16:].tolist():
+        assert row[0] == bos and len(row) <= CONFIG.reports.max_length
+        words = row[1 : row.index(eos)] if eos in row else row[1:]
+        assert not {bos, pad, unk} & set(words)
+        assert eos not in row or set(row[row.index(eos) + 1 :]) <= {pad}
 
 
 def test_the_advantages_of_a_study_add_up_to_nothing(studies):
@@ -229,6 +204,50 @@ def test_the_commands_train_and_then_reward(studies, tmp_path, monkeypatch, caps
 def test_one_report_has_nothing_to_be_judged_against(studies):
     with pytest.raises(MedcapError, match="reward.samples is 1: at least 2"):
         critic_of(studies, samples=1)
+
+
+def test_against_the_greedy_report_one_is_enough(studies):
+    """A report as good as the greedy one has no advantage, whatever the others are."""
+    critic = critic_of(studies, samples=1, baseline="greedy")
+    batch = tensor_batch(studies[0], np.arange(16))
+    advantage = critic.write(batch, 1.0).advantage[16:].numpy() / (1 - reward.CE_WEIGHT)
+    [drawn] = critic.rewards
+    settings = GenerationSettings(beam_size=1, min_length=0, no_repeat_ngram=0)
+    config = replace(CONFIG, generation=settings)
+    found = generate.search(critic.model, studies[2], {"pooled": batch.inputs["pooled"].numpy()}, config)
+    texts = [beam[0][0] for beam in found]
+    truth = [decode(studies[2], row) for row in batch.tokens.tolist()]
+    assert advantage.mean() == pytest.approx(drawn - critic.judge(truth, texts).mean(), abs=1e-5)
+    assert np.abs(advantage).max() > 0
+
+
+@pytest.mark.parametrize("metric", rewards.REWARDS)
+def test_nothing_is_worth_more_than_the_reference(studies, metric):
+    """By any reward; a report without its words is worth less."""
+    references = list(studies[0].table.report)
+    frequency = ngrams.document_frequency(references)
+    perfect, other, empty = (
+        rewards.REWARDS[metric](references, texts, frequency)
+        for texts in (references, references[1:] + references[:1], [""] * len(references))
+    )
+    assert perfect.shape == (len(references),) and np.isfinite([perfect, other, empty]).all()
+    assert (other <= perfect + 1e-6).all() and (empty <= perfect + 1e-6).all()
+    assert other.mean() < perfect.mean() and empty.mean() < perfect.mean()
+
+
+@pytest.mark.parametrize("setting", ["metric", "baseline"])
+def test_an_unknown_metric_or_baseline_is_named(studies, setting):
+    with pytest.raises(MedcapError, match=f"reward.{setting} is 'mine': choose "):
+        critic_of(studies, **{setting: "mine"})
+
+
+def test_another_reward_is_another_training(studies):
+    """And the usual one is that of the runs that were rewarded before there was a choice."""
+    usual, *rest = (
+        critic_of(studies, **settings).inputs() for settings in ({}, {"metric": "bleu4"}, {"baseline": "greedy"})
+    )
+    assert [inputs[len(usual) :] for inputs in rest] == [["bleu4"], ["greedy"]]
+    assert isinstance(usual[-1], list) and len(usual[-1]) == 5
 
 
 def test_the_padding_of_a_rank_without_studies_teaches_nothing(studies):

@@ -1,0 +1,116 @@
+"""Reports drawn word by word, as likely as the model means them: for the reward, and in place of a search.
+
+A search writes what is likeliest; many samples show how sure a model is. They obey the same rules as a search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+
+from ..config import GenerationSettings
+from ..loss import log_norm
+from ..runtime.files import MedcapError
+from . import rules
+from .decoder import Decoder, Inputs
+
+SMALLEST = 2.0**-25  # a random number of 0 would draw the first word, also where it is not allowed
+
+
+class Drawn(NamedTuple):
+    """Reports of B studies: ids [B, T], `eos` from their end on; [B]: how many are written (`eos` included), log p."""
+
+    words: paddle.Tensor
+    length: paddle.Tensor
+    logp: paddle.Tensor
+
+    def ids(self) -> list[list[int]]:
+        """What is written of each, `eos` included where it is."""
+        return [ids[:n] for ids, n in zip(self.words.tolist(), self.length.tolist(), strict=True)]
+
+
+def sample(
+    decoder: Decoder,
+    inputs: Inputs,
+    bos: int,
+    eos: int,
+    settings: GenerationSettings,
+    max_length: int,
+    banned: tuple[int, ...],
+    names: Sequence[str],
+) -> list[list[tuple[list[int], float]]]:
+    """One report of each study, drawn, in the form and with the score of `beam_search`; `beam_size` means nothing here.
+
+    The random numbers of a study come from `seed` and from its name alone: not from its batch, its place or the device.
+    """
+    numbers = paddle.to_tensor(np.stack([own_numbers(settings.seed, name, max_length) for name in names]))
+    drawn = draw(decoder, inputs, bos, eos, settings, max_length, banned, lambda t: numbers[:, t : t + 1])
+    score = drawn.logp / rules.length_penalty(drawn.length.astype("float32"), settings.length_penalty)
+    words = [[word for word in ids if word != eos] for ids in drawn.ids()]
+    # Where no word is allowed there is no report, as in a search.
+    rows = zip(words, score.tolist(), drawn.logp.tolist(), strict=True)
+    return [[(ids, score)] if logp > rules.NEVER / 2 else [] for ids, score, logp in rows]
+
+
+def own_numbers(seed: int, name: str, count: int) -> np.ndarray:
+    """`count` random numbers in [0, 1) for a name; the first ones are the same for any `count`."""
+    return np.random.default_rng([seed, *name.encode()]).random(count, "float32")
+
+
+@paddle.no_grad()
+def draw(
+    decoder: Decoder,
+    inputs: Inputs,
+    bos: int,
+    eos: int,
+    settings: GenerationSettings,
+    max_length: int,
+    banned: tuple[int, ...],
+    uniform: Callable[[int], paddle.Tensor],
+) -> Drawn:
+    """A report of at most `max_length` ids, `eos` included, for each study; see `beam_search` for the arguments.
+
+    `uniform(t)` [B, 1] are random numbers in [0, 1] for the word at t: inverse transform sampling needs one a report,
+    not one a word of the vocabulary. `temperature` (above 0) divides the logits under the rules; what lies outside of
+    `top_p` is not drawn. log p is the model's. MedcapError as `rules.check` says, and where it is 0.
+    """
+    rules.check(settings)
+    if not settings.temperature:
+        raise MedcapError("generation.temperature is 0: nothing is drawn then; set it above 0, or use beam_search")
+    state = decoder.init_state(inputs)
+    B = state[0].shape[0]
+    words, open_ = paddle.full([B, 1], bos, "int64"), paddle.ones([B], "bool")
+    length, logp = paddle.zeros([B], "int64"), paddle.zeros([B])
+    for t in range(max_length):
+        logits, state = decoder.step(words[:, -1], state)  # [B, V]
+        logits, norm = rules.apply(logits, words, settings, eos, banned)
+        reached = nucleus(probabilities(logits, settings.temperature), settings.top_p).cumsum(-1)
+        drawn = (reached < uniform(t).clip(min=SMALLEST) * reached[:, -1:]).astype("int64").sum(-1)
+        token = paddle.where(open_, drawn, paddle.full_like(drawn, eos))
+        words = paddle.concat([words, token.unsqueeze(-1)], -1)
+        own = paddle.take_along_axis(logits, token.unsqueeze(-1), -1).squeeze(-1) - norm
+        logp, length = logp + paddle.where(open_, own, paddle.zeros_like(own)), length + open_.astype("int64")
+        open_ = open_ & (token != eos)
+        if not bool(open_.any()):
+            break
+    return Drawn(words[:, 1:], length, logp)
+
+
+def probabilities(logits: paddle.Tensor, temperature: float) -> paddle.Tensor:
+    """softmax(logits / temperature) [B, V]: below 1 likely words become likelier, near 0 only the likeliest is left."""
+    logits = logits / temperature
+    return (logits - log_norm(logits).unsqueeze(-1)).exp()
+
+
+def nucleus(p: paddle.Tensor, top_p: float) -> paddle.Tensor:
+    """p [B, V], 0 outside of the fewest words that have `top_p` together (Holtzman et al., ICLR 2020, section 3.1)."""
+    if top_p >= 1:
+        return p
+    order = p.argsort(-1, descending=True)
+    ordered = paddle.take_along_axis(p, order, -1)
+    before = ordered.cumsum(-1) - ordered  # of the words that are likelier
+    inside = paddle.where(before < top_p, ordered, paddle.zeros_like(ordered))
+    return paddle.put_along_axis(paddle.zeros_like(p), order, inside, -1)
