@@ -67,7 +67,7 @@ class TransformerCaptioner(nn.Layer):
         heads: int = 8
         layers: int = 3
         feed_forward: int = 512
-        tied: bool = True  # a word is read and written by the same vector (Press and Wolf, EACL 2017)
+        tied: bool = False  # a word is read and written by the same vector (Press and Wolf, EACL 2017)
         positions: bool = True  # a place is known by where it is, too
         dropout: float = 0.3
         feature_dropout: float = 0.3  # share of the encoder's channels
@@ -77,7 +77,8 @@ class TransformerCaptioner(nn.Layer):
         self.settings = s = settings
         self.views = Places(shapes["pooled"], s.width, s.feature_dropout)
         self.places = Places(shapes["grid"], s.width, s.feature_dropout, s.positions)
-        normal = nn.initializer.Normal(0.0, 0.02)  # logits near 0: the first guess is even
+        # Read, a word is as long as its position; written, its logits are small and the first guess is even.
+        normal = nn.initializer.Normal(0.0, 0.5 / s.width**0.5)
         self.words = nn.Embedding(vocab_size, s.width, weight_attr=normal)
         blocks = [Block(s.width, s.heads, s.feed_forward, s.dropout) for _ in range(s.layers)]
         self.blocks, self.norm = nn.LayerList(blocks), nn.LayerNorm(s.width)
