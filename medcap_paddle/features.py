@@ -110,24 +110,33 @@ def extract(
     rank, count = distributed.world()
     work = Extraction(list(images["image_id"]), list(map(str, images["path"])), encoder, batch_size, exact)
     inputs, index = work.inputs(), feature_file.sidecar(out)
-    if cache.is_current(out, inputs, index, quiet=rank > 0):
+    if _holds(out, encoder) and cache.is_current(out, inputs, index, quiet=rank > 0):
         return feature_file.index(out)
+    key = digest(inputs, list(encoder.arrays))  # of the finished batches
     with nullcontext() if rank else lock(out):
         if count > 1:
             if not rank:
-                cache.begin(out, inputs)
+                cache.begin(out, key)
             distributed.barrier()
-            for _ in cache.resumable(out, inputs, partial(work.batches, step=count), rank, count):
+            for _ in cache.resumable(out, key, partial(work.batches, step=count), rank, count):
                 pass
             distributed.barrier()
         if not rank:
             facts = {**feature_file.describe(encoder), "source": encoder.source}
             facts |= {"drawn": all(map(is_drawing, work.paths))}
-            feature_file.write(out, cache.resumable(out, inputs, work.batches), facts, encoder.arrays, len(work.ids))
+            feature_file.write(out, cache.resumable(out, key, work.batches), facts, encoder.arrays, len(work.ids))
             cache.mark_done(out, inputs, index)
             cache.clear(out)
         distributed.barrier()
     return feature_file.index(out)
+
+
+def _holds(out: str | Path, encoder: Encoder) -> bool:
+    """Whether the file at `out` has all arrays that the encoder gives; more of them do no harm."""
+    try:
+        return encoder.arrays.keys() <= feature_file.index(out).arrays.keys()
+    except MedcapError:
+        return False
 
 
 def of_paths(paths: Sequence[str | Path], encoder: Encoder) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the encoder trains in this process, which may be killed
@@ -35,7 +36,7 @@ def prepared(work: Path) -> None:
 def run(work: Path) -> None:
     prepared(work)
     options = job.parser("pipeline", "").parse_args(["--epochs", "2", "--size", "96"])
-    job.command(options, job.Tagged(str(work), 96), work / "encoder.safetensors")
+    job.command(options, partial(job.Tagged, str(work)), work / "encoder.safetensors")
     vocab, data, val = train.splits(work, CONFIG)
     run_dir, facts = work / "runs/lstm", feature_file.index(work / "features.h5").attributes
     model = models.build(CONFIG.decoder, data.shapes, len(vocab))

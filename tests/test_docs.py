@@ -177,7 +177,7 @@ def test_presets_that_are_named_exist():
     from medcap_paddle.config import PRESETS
 
     for path in DOCS:
-        named = re.findall(r"(?:PRESET=|--preset )([a-z]+)", " ".join(code(path)))
+        named = re.findall(r"(?:PRESET=|--preset )([a-z_]+)", " ".join(code(path)))
         assert set(named) <= set(PRESETS), path
 
 

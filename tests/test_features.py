@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from medcap_paddle import encoder, feature_file, features, image
 from medcap_paddle.image import Preprocessing
 from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.vision import predictor
+from medcap_paddle.vision import networks, predictor
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,16 @@ def test_an_encoder_from_outside_goes_through_the_command(corners, images, tmp_p
     features.main()
     assert "7 images, 0 unreadable" in capsys.readouterr().out
     assert feature_file.index(tmp_path / "features.h5").arrays["grid"] == (7, 4, 3)
+
+
+def test_a_file_with_more_arrays_is_kept_and_one_with_fewer_is_made_again(corners, images, tmp_path, capsys):
+    pooled = replace(
+        corners, network=networks.Chosen(corners.network, [0]), arrays={"pooled": corners.arrays["pooled"]}
+    )
+    for reader, arrays, kept in ((pooled, 1, False), (corners, 2, False), (pooled, 2, True), (corners, 2, True)):
+        index = features.extract(images, reader, tmp_path / "features.h5")
+        assert len(index.arrays) == arrays
+        assert ("up to date" in capsys.readouterr().out) == kept
 
 
 def test_the_command_can_be_exact_and_needs_to_know_whose_images_they_are(images, tmp_path, monkeypatch):

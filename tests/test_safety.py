@@ -184,9 +184,9 @@ def test_the_vocabulary_of_another_run_is_refused(studies, tmp_path):
 
 def test_predictions_resume_and_are_not_written_twice(studies, tmp_path, monkeypatch):
     split, val, vocab = studies
-    model, mean = built(studies), train_inputs.mean(split.inputs)
+    model, known = built(studies), train_inputs.of(split)
     out = tmp_path / "predictions.csv"
-    whole = generate.predict(model, vocab, val, CONFIG, batch_size=5, mean=mean)
+    whole = generate.predict(model, vocab, val, CONFIG, batch_size=5, known=known)
     batch, made = generate._batch, []
 
     def failing(model, vocab, studies, rows, *settings):
@@ -197,12 +197,12 @@ def test_predictions_resume_and_are_not_written_twice(studies, tmp_path, monkeyp
 
     monkeypatch.setattr(generate, "_batch", failing)
     with pytest.raises(KeyboardInterrupt):
-        generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out, mean=mean)
+        generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out, known=known)
     assert not out.exists()
-    table = generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out, mean=mean)
+    table = generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out, known=known)
     assert made == [0, 5, 10, 15, 15, 20, 25, 30] and not list(tmp_path.glob("*.parts"))
     pd.testing.assert_frame_equal(table, whole)
-    again = generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out, mean=mean)
+    again = generate.predict(model, vocab, val, CONFIG, batch_size=5, out=out, known=known)
     assert len(made) == 8
     pd.testing.assert_frame_equal(again, whole, check_exact=False)
 
