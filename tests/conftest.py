@@ -36,6 +36,16 @@ def made_up(count: int, seed: int, vocab=None, min_freq: int = 1) -> tuple[Studi
     return Studies(table, {"pooled": pooled}, tokens, vocab.to_indices("<pad>")), vocab
 
 
+@pytest.fixture
+def work(tmp_path):
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
 @pytest.fixture(scope="session")
 def studies():
     """(train, val, vocab)"""

@@ -24,16 +24,6 @@ NIH = [*f"{NIH} Emphysema Fibrosis Pleural_Thickening Hernia".split(), "Tubercul
 HEADER = ["Image Index", "Finding Labels", "Patient ID"]
 
 
-@pytest.fixture
-def work(tmp_path):
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data"
-
-
 def written(folder, rows, header=HEADER):
     """Data_Entry.csv and a small picture for each row."""
     (folder / "images").mkdir(parents=True, exist_ok=True)

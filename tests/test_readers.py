@@ -18,16 +18,6 @@ from medcap_paddle.reports import build
 from medcap_paddle.runtime.files import MedcapError
 
 
-@pytest.fixture
-def work(tmp_path):
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data"
-
-
 def touch(folder, *names, content=""):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,17 +13,6 @@ from medcap_paddle.readers import openi
 from medcap_paddle.reports import Collection, build
 from medcap_paddle.runtime.files import MedcapError
 
-
-@pytest.fixture
-def work(tmp_path):
-    return tmp_path / "work"
-
-
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data"
-
-
 # tables --------------------------------------------------------------------------------------------
 
 
