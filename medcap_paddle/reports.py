@@ -25,6 +25,7 @@ from pathlib import Path
 
 from . import readers
 from .clinical.language import require_english
+from .clinical.phrasing import LANGUAGE  # other phrases make other reports
 from .config import ReportSettings
 from .readers import annotation
 from .readers.collection import Files, Reader, Study
@@ -107,7 +108,7 @@ def build(data_dir: str | Path, work_dir: str | Path, settings: ReportSettings =
         stamps = [[files.relative(path), *cache.stamp(path)] for path in sources]
         images = [files.relative(path) for path in files.images]  # only whether they are there
         chosen = settings.split, settings.cleaning, settings.seed
-        inputs = digest(str(data_dir), files.folder, chosen, stamps, images)
+        inputs = digest(str(data_dir), files.folder, chosen, stamps, images, LANGUAGE)
         if not cache.is_current(first, inputs, *also):
             _build(reader, files, str(data_dir), work_dir, settings)
             cache.mark_done(first, inputs, *also)
