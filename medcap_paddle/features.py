@@ -26,7 +26,7 @@ from .encoder import ENCODERS, Encoder, choose, load
 from .feature_file import Index, Part
 from .reports import Collection
 from .runtime import cache, cpu, distributed
-from .runtime.drawing import is_drawing
+from .runtime.drawing import all_drawings
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_table
 from .runtime.workers import map_ordered
 from .vision import predictor
@@ -123,7 +123,7 @@ def extract(
             distributed.barrier()
         if not rank:
             facts = {**feature_file.describe(encoder), "source": encoder.source}
-            facts |= {"drawn": all(map(is_drawing, work.paths))}
+            facts |= {"drawn": all_drawings(work.paths)}
             feature_file.write(out, cache.resumable(out, key, work.batches), facts, encoder.arrays, len(work.ids))
             cache.mark_done(out, inputs, index)
             cache.clear(out)

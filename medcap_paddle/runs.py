@@ -53,7 +53,8 @@ class Run:
     def known(self) -> Known:
         """MedcapError in a run of an older version."""
         if not self.train_inputs:
-            raise MedcapError(f"the run is of an older version, which kept no {FILE}: {FIX} again; it trains no more")
+            remedy = f"{FIX} again, which repeats no training"
+            raise MedcapError(f"the run is of an older version, which kept no {FILE}: {remedy}")
         return self.train_inputs
 
     @property

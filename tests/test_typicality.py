@@ -14,7 +14,7 @@ from scipy.stats import kstest, ortho_group
 
 from medcap_paddle import encoder, features, phantom
 from medcap_paddle.phantom.collection import plan
-from medcap_paddle.runtime.drawing import is_drawing
+from medcap_paddle.runtime.drawing import all_drawings, is_drawing
 from medcap_paddle.runtime.files import MedcapError, read_tensors, write_tensors
 from medcap_paddle.splits import by_ratio
 from medcap_paddle.vision import film, typicality
@@ -211,6 +211,15 @@ def test_a_saved_drawing_is_known_by_its_mark_and_a_film_is_none(tmp_path):
 
 
 @real
+def test_a_broken_file_among_drawings_does_not_make_them_films(tmp_path):
+    drawings = sorted(phantom.make(tmp_path / "phantom", studies=3, seed=1, size=48, workers=1).rglob("*.png"))
+    broken, film = tmp_path / "broken.png", tmp_path / "film.jpg"
+    broken.write_bytes(b"")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(film)
+    assert all_drawings(drawings) and all_drawings([broken, *drawings])
+    assert not all_drawings([*drawings, film]) and not all_drawings([broken]) and not all_drawings([])
+
+
 def test_no_real_film_is_taken_for_a_drawing():
     for name in ("nih_cxr", "tb_cxr", "jsrt", "cxr_png"):
         files = [path for path in sorted((SHARED / name).rglob("*")) if path.suffix in (".png", ".jpg", ".jpeg")][:20]

@@ -6,6 +6,7 @@ it counts as none. A copy of the file keeps it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -28,3 +29,18 @@ def is_drawing(path: str | Path) -> bool:
             return picture.info.get(KEY) == VALUE
     except Exception:  # decoders raise nearly anything on broken input; who reads the pixels says what is wrong
         return False
+
+
+def all_drawings(paths: Iterable[str | Path]) -> bool:
+    """Whether all pictures bear the mark. A file that is no picture says nothing; where there is no picture: False."""
+    found = False
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                marked = picture.info.get(KEY) == VALUE
+        except Exception:  # nothing was learnt from it either
+            continue
+        if not marked:
+            return False
+        found = True
+    return found
