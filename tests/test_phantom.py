@@ -20,6 +20,7 @@ from medcap_paddle.clinical import phrasing
 from medcap_paddle.clinical.findings import KINDS, Finding, from_mesh
 from medcap_paddle.phantom import __main__ as command
 from medcap_paddle.phantom import collection
+from medcap_paddle.phantom import folder as marked
 from medcap_paddle.phantom.draw import draw
 from medcap_paddle.readers.collection import Image, LeftOut, Study
 from medcap_paddle.runtime.files import MedcapError
@@ -303,9 +304,9 @@ def test_the_fingerprint_covers_everything_that_draws_or_writes():
     checking = {package / f"clinical/{name}.py" for name in ("language", "labels", "plain")}  # decides, draws nothing
     needed -= checking
     drawing = {path for path in needed if path.parent.name in ("phantom", "clinical")}
-    assert len(drawing) > 10 and drawing <= set(collection.SOURCES)
+    assert len(drawing) > 10 and drawing <= set(marked.SOURCES)
     assert {path.parent.name for path in needed - drawing} <= {"readers", "runtime", "medcap_paddle"}
-    assert package / "clinical/phrases.json" in collection.SOURCES
+    assert package / "clinical/phrases.json" in marked.SOURCES
 
 
 def test_drawing_alone_loads_no_reader():

@@ -43,6 +43,7 @@ class Body:
     air: float = 1.0
     bump: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIGN, 0.0))  # eventration
     collapse: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIGN, 0.0))  # pneumothorax
+    apical: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIGN, 0.0))  # its reach, if not all
     spurs: float = 0.0
     endplates: float = 0.0
     wedge: float = 0.0
@@ -52,10 +53,15 @@ class Body:
     sloppy: float = 1.0
     blurred: float = 0.0
     breast: dict[str, float] = field(default_factory=dict)  # drawn in women only
+    fold: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SIGN, 0.0))  # of the skin of the back
 
     def rng(self, part: str) -> np.random.Generator:
         """A random stream of its own for every part, so that a finding does not reshuffle the rest."""
         return np.random.default_rng([self.seed, *part.encode()])
+
+    def rng_of(self, finding: Finding) -> np.random.Generator:
+        """The random stream of the painter of a finding."""
+        return self.rng(f"{finding.name}{finding.place}{finding.side}")
 
     def bottom(self, side: str, u: float | np.ndarray) -> np.ndarray:
         """y of the hemidiaphragm at u = distance from the midline over the half width."""

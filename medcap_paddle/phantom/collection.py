@@ -32,16 +32,11 @@ from ..readers.collection import LeftOut, Study
 from ..readers.phrased import kind
 from ..runtime import drawing
 from ..runtime.cache import stamp
-from ..runtime.files import MedcapError, atomic, digest, lock, read_json, remove_stale, write_json
+from ..runtime.files import MedcapError, atomic, digest, lock, remove_stale, write_json
 from ..runtime.workers import FEW, map_ordered
 from .draw import SIZE, draw
+from .folder import MARKER, begin, version
 
-MARKER = "phantom.json"
-SOURCES = [  # the code that draws and writes
-    *sorted(Path(__file__).parent.glob("*.py")),
-    *(Path(__file__).parents[1] / "clinical" / name for name in ("findings.py", "phrasing.py", "phrases.json")),
-    Path(drawing.__file__),
-]
 Job = tuple[list[Finding], list[tuple[str, str]], int]  # findings, (file, view) of each image, seed of the patient
 
 # --- studies ----------------------------------------------------------------------------------------------------------
@@ -151,9 +146,9 @@ def make(folder: str | Path, studies: int = 2400, seed: int = 0, size: int = SIZ
     """
     folder = Path(folder)
     about = {"reports": "phantom", "images": "phantom", "seed": seed, "studies": studies, "size": size}
-    about |= {"drawn_by": _version(), "holds": ["NLMCXR_png", "ecgen-radiology", "indiana_projections.csv"]}
+    about |= {"drawn_by": version(), "holds": ["NLMCXR_png", "ecgen-radiology", "indiana_projections.csv"]}
     with lock(folder / MARKER):
-        if _begin(folder, about):
+        if begin(folder, about):
             planned = plan(studies, seed)
             _write_reports(folder, planned)
             files = [[(f"NLMCXR_png/{image}.png", view) for image, view in study.images] for study in planned]
@@ -190,10 +185,10 @@ def redraw(source: str | Path, folder: str | Path, seed: int = 0, size: int = SI
         copies = {files.relative(path): path for path in paths}
         names = [*copies, *(file for _, images, _ in jobs for file, _ in images)]
         about = {"reports": kind(studies), "images": "phantom", "seed": seed, "studies": len(jobs), "size": size}
-        about |= {"source": str(source.resolve()), "drawn": digest(repr(jobs)), "drawn_by": _version()}
+        about |= {"source": str(source.resolve()), "drawn": digest(repr(jobs)), "drawn_by": version()}
         about |= {"copied": digest([[name, *stamp(path)] for name, path in copies.items()])}
         about |= {"holds": sorted({Path(name).parts[0] for name in names})}
-        if _begin(folder, about):
+        if begin(folder, about):
             for name, path in copies.items():
                 with atomic(folder / name) as temporary:
                     shutil.copyfile(path, temporary)
@@ -224,45 +219,6 @@ def _jobs(records: Iterable[Study | LeftOut], source: Path, seed: int) -> list[J
 def _is_safe(file: str) -> bool:
     """Whether every part of a relative path is a plain name, neither hidden nor too long."""
     return all(re.fullmatch(r"[\w-][\w. -]*", part) and len(part.encode()) < 150 for part in file.split("/"))
-
-
-def _version() -> str:
-    """A fingerprint of the code that draws and writes: a newer version replaces an older one's pictures."""
-    return digest(*(path.read_bytes() for path in SOURCES))
-
-
-def _begin(folder: Path, about: dict) -> bool:
-    """Prepare the folder; False when the same collection is there already. A part of it is kept and completed."""
-    marker = folder / MARKER
-    if marker.exists():
-        there = read_json(marker, f"delete {folder}")
-        if there == {**about, "complete": True}:
-            return False
-        if there != {**about, "complete": False}:
-            _remove(folder, there)
-    elif any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise MedcapError(f"{folder} holds another collection or other files: name an empty folder for the phantom")
-    write_json(marker, {**about, "complete": False})
-    return True
-
-
-def _remove(folder: Path, about: object) -> None:
-    """Remove the phantom collection that `about` describes, and nothing else."""
-    names = about.get("holds") if isinstance(about, dict) else None
-    if not isinstance(names, list) or not all(map(_is_plain, names)):
-        raise MedcapError(f"{folder / MARKER} is of another version, or damaged: delete {folder}")
-    for path in (folder / name for name in names):
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise MedcapError(f"{path} cannot be removed ({error.strerror}): delete {folder}") from error
-
-
-def _is_plain(name: object) -> bool:
-    return isinstance(name, str) and name.isprintable() and Path(name).name == name and name[:1] not in ("", ".")
 
 
 def _draw_study(folder: Path, findings: list[Finding], images: list[tuple[str, str]], patient: int, size: int) -> int:

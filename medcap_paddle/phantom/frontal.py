@@ -47,6 +47,36 @@ def heart_outline(body: Body) -> np.ndarray:
     ]
     return curve([(0.5 + x + body.shift, y) for x, y in points], 5)
 
+def aorta_outline(body: Body) -> np.ndarray:
+    """The arch and the descending aorta."""
+    knob, unfold, s = body.knob, body.unfold, body.shift
+    arch = 0.27 - 0.02 * unfold
+    aorta = curve([(0.5 + s, arch), (0.55 + s, arch + 0.002), (0.572 + 0.028 * unfold + 0.02 * (knob - 1) + s, 0.305),
+        (0.560 + 0.030 * unfold + s, 0.345), (0.548 + 0.034 * unfold + s, 0.42),
+        (0.544 + 0.032 * unfold + s, 0.52), (0.535 + 0.014 * unfold + s, 0.62), (0.53, 0.74)])
+    return ribbon(aorta, 0.05 * knob, 0.045 * knob)
+
+def mediastinum_outline(body: Body) -> np.ndarray:
+    """The column of the spine and of what lies before it."""
+    column = np.concatenate([
+        curve([(0.5 - 0.05 - body.wide, -0.1), (0.445 - body.wide, 0.1), (0.44 - body.wide * 2, 0.25),
+            (0.44 - body.wide, 0.5), (0.43, 0.8), (0.42, 0.84)]),
+        curve([(0.55 + body.wide, -0.1), (0.555 + body.wide, 0.1), (0.56 + body.wide * 2, 0.25),
+            (0.56 + body.wide, 0.5), (0.57, 0.8), (0.58, 0.84)])[::-1],
+    ]) + [body.shift, 0]
+    column[:, 0] += 0.7 * (body.spine(column[:, 1]) - 0.5)
+    return column
+
+def belly_outline(body: Body) -> np.ndarray:
+    """What lies below the diaphragm."""
+    u = np.linspace(0, 1.0, 30)
+    return np.concatenate([
+        mirror("right", np.stack([u * body.width, body.bottom("right", np.minimum(u, 1))], -1))[::-1],
+        mirror("left", np.stack([u * body.width, body.bottom("left", np.minimum(u, 1))], -1)),
+        mirror("left", [(0.40, 1.2)]),
+        mirror("right", [(0.40, 1.2)]),
+    ])
+
 def vessel_tree(body: Body, side: str, part: str, root: np.ndarray, fan: tuple[float, float],
     reach: float, flip: float, n: int):
     """Tapering branches from a hilum: outlines [n, 14, 2] and tones [n], the thin ones first."""
@@ -95,6 +125,7 @@ def draw_frontal(film: Film, body: Body) -> None:
     ribs_frontal(film, body)
     shoulders(film, body)
     breasts(film, body)
+    skin_folds(film, body)
 
 def soft_tissue(film: Film, body: Body) -> None:
     """Torso and neck, arms; sets `film.trunk`."""
@@ -115,23 +146,9 @@ def mediastinum_and_abdomen(film: Film, body: Body) -> None:
     """Sets `film.lungs`, `film.both` and `film.belly`."""
     film.lungs = {side: film.mask(lung_outline(body, side), 0.0035) for side in SIGN}
     film.both = film.lungs["right"] + film.lungs["left"]
-    column = np.concatenate([
-        curve([(0.5 - 0.05 - body.wide, -0.1), (0.445 - body.wide, 0.1), (0.44 - body.wide * 2, 0.25),
-            (0.44 - body.wide, 0.5), (0.43, 0.8), (0.42, 0.84)]),
-        curve([(0.55 + body.wide, -0.1), (0.555 + body.wide, 0.1), (0.56 + body.wide * 2, 0.25),
-            (0.56 + body.wide, 0.5), (0.57, 0.8), (0.58, 0.84)])[::-1],
-    ]) + [body.shift, 0]
-    u = np.linspace(0, 1.0, 30)
-    belly = np.concatenate([
-        mirror("right", np.stack([u * body.width, body.bottom("right", np.minimum(u, 1))], -1))[::-1],
-        mirror("left", np.stack([u * body.width, body.bottom("left", np.minimum(u, 1))], -1)),
-        mirror("left", [(0.40, 1.2)]),
-        mirror("right", [(0.40, 1.2)]),
-    ])
-    film.belly = film.mask(belly, 0.005)
+    film.belly = film.mask(belly_outline(body), 0.005)
     film.density += film.belly * film.trunk * np.float32(0.46)
-    column[:, 0] += 0.7 * (body.spine(column[:, 1]) - 0.5)
-    film.area(column, 0.30, 0.012, 1 - 0.9 * film.belly)
+    film.area(mediastinum_outline(body), 0.30, 0.012, 1 - 0.9 * film.belly)
 
 def lung_air(film: Film, body: Body) -> None:
     """The air of the lungs, the stomach bubble and bowel gas under the left dome."""
@@ -148,13 +165,10 @@ def heart_and_aorta(film: Film, body: Body) -> np.ndarray:
     heart = film.mask(heart_outline(body), 0.005)
     film.density += heart * film.both * np.float32(0.42)
     film.area(heart_outline(body), 0.10, 0.03, 1 - film.belly)
+    aorta = aorta_outline(body)
+    film.area(aorta, 0.22, 0.004, film.both)
+    film.area(aorta, 0.06, 0.006)
     knob, unfold, s = body.knob, body.unfold, body.shift
-    arch = 0.27 - 0.02 * unfold
-    aorta = curve([(0.5 + s, arch), (0.55 + s, arch + 0.002), (0.572 + 0.028 * unfold + 0.02 * (knob - 1) + s, 0.305),
-        (0.560 + 0.030 * unfold + s, 0.345), (0.548 + 0.034 * unfold + s, 0.42),
-        (0.544 + 0.032 * unfold + s, 0.52), (0.535 + 0.014 * unfold + s, 0.62), (0.53, 0.74)])
-    film.area(ribbon(aorta, 0.05 * knob, 0.045 * knob), 0.22, 0.004, film.both)
-    film.area(ribbon(aorta, 0.05 * knob, 0.045 * knob), 0.06, 0.006)
     ascending = curve([(0.47 + s, 0.55), (0.45 + s - 0.012 * unfold, 0.45), (0.447 + s - 0.022 * unfold, 0.38),
         (0.46 + s, 0.29), (0.49 + s, 0.27)])
     film.area(ribbon(ascending, 0.045 * knob), 0.12, 0.006)
@@ -252,16 +266,21 @@ def edges(bands: np.ndarray) -> np.ndarray:
     n = bands.shape[-2] // 2
     return np.concatenate([bands[..., :n:2, :], bands[..., n::2, :]])
 
-def shoulders(film: Film, body: Body) -> None:
-    bones, rims = [], []
-    rng = body.rng("shoulders")
+def clavicles(body: Body) -> dict[str, np.ndarray]:
+    """The outline of each."""
+    outlines, rng = {}, body.rng("shoulders")
     for side in SIGN:
         tilt = rng.normal(0, 0.008)
         line = curve(mirror(side, [(0.025, 0.195), (0.09, 0.185 - tilt), (0.17, 0.155 - tilt), (0.25, 0.125 - tilt),
             (0.33, 0.115 - tilt), (0.385, 0.12 - tilt)]))
-        band = ribbon(line, 0.026, 0.020)
-        bones.append(band)
-        rims += [*edges(band[None])]
+        outlines[side] = ribbon(line, 0.026, 0.020)
+    return outlines
+
+def shoulders(film: Film, body: Body) -> None:
+    bones, rims, clavicle = [], [], clavicles(body)
+    for side in SIGN:
+        bones.append(clavicle[side])
+        rims += [*edges(clavicle[side][None])]
         blade = curve(mirror(side, [(0.30, 0.155), (0.355, 0.13), (0.41, 0.155), (0.40, 0.21), (0.385, 0.30),
             (0.375, 0.42), (0.355, 0.44), (0.335, 0.36), (0.312, 0.25), (0.30, 0.155)]))
         film.area(blade, 0.045 * body.bone, 0.004)
@@ -275,7 +294,12 @@ def shoulders(film: Film, body: Body) -> None:
     film.line(rims, 0.005, 0.06 * body.bone, 0.0016)
 
 def pleural_space(body: Body, side: str) -> np.ndarray:
-    """Where the air of a pneumothorax is: between the chest wall and the lung that came away from it."""
+    """Where the air of a pneumothorax is: between the chest wall and the lung that came away from it.
+
+    The second half of the points is the edge of the lung.
+    """
+    if body.apical[side]:
+        return apical_space(body, side)
     amount = body.collapse[side]
     t = np.linspace(0, 1, 25)
     angle = body.dome[side] + body.arch[side]
@@ -285,3 +309,28 @@ def pleural_space(body: Body, side: str) -> np.ndarray:
     top = y + (0.05 + 0.08 * amount) * np.exp(-t * 7)
     outer = np.stack([wall, y - 0.03 * np.exp(-t * 9)], -1)
     return mirror(side, np.concatenate([outer, np.stack([np.maximum(inner, 0.1), top], -1)[::-1]]))
+
+def apical_space(body: Body, side: str) -> np.ndarray:
+    """As `pleural_space`, of air over the apex only, down to the part `body.apical` of the lung's height."""
+    amount, reach = body.collapse[side], body.apical[side]
+    height = body.dome[side] + body.arch[side] - body.apex
+    gap, drop = 0.007 + 0.055 * amount, 0.007 + 0.078 * amount
+    t = reach * np.array([1, 0.75, 0.5, 0.2])
+    x = body.wall(t) - gap * np.array([-0.3, 0.35, 0.75, 1])
+    y = body.apex + t * height + drop * np.array([0, 0.05, 0.15, 0.5])
+    inner = curve([*np.stack([x, y], -1), (0.115, body.apex + drop), (0.045, body.apex + 1.6 * drop)])
+    t = np.linspace(0, reach, len(inner) - 1)
+    outer = np.stack([body.wall(t) + 0.03, body.apex + t * height - 0.04 * (1 - t / reach)], -1)
+    return mirror(side, np.concatenate([[(0.03, body.apex - 0.04)], outer, inner]))
+
+def skin_folds(film: Film, body: Body) -> None:
+    """Folds of the back's skin: they thicken towards an edge, which has no line as that of a lung has."""
+    for side in (side for side in SIGN if body.fold[side]):
+        rng = body.rng(f"skin fold {side}")
+        x, lean, top = rng.uniform(0.19, 0.25), rng.uniform(0.0, 0.10), rng.uniform(0.03, 0.22)
+        low = rng.uniform(0.55, 0.85)
+        edge = curve([(x, top), (x + 0.3 * lean + 0.012, (top + low) / 2), (x + lean, low)])
+        wide = np.sqrt(np.sin(np.linspace(0, np.pi, len(edge))).clip(0))  # it runs out at both ends
+        for k in range(1, 9):
+            band = np.concatenate([edge, (edge - np.stack([0.011 * k * wide, 0 * wide], -1))[::-1]])
+            film.area(mirror(side, band), 0.016 * body.fold[side], 0.002, film.trunk)

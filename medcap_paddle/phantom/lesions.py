@@ -143,9 +143,12 @@ def _(film, lung, p, g, rng, dim, small):
     film.line(lines, 0.006, (0.26 + 0.16 * g) * dim, 0.0016, lung)
     film.area(oval(*p, 0.014, 0.010, rough=rng), 0.22 * dim, 0.003, lung)
 
+def nodule_outline(point: np.ndarray, grade: float) -> np.ndarray:
+    return oval(*point, 0.017 + 0.011 * grade)
+
 @lesion("nodule")
 def _(film, lung, p, g, rng, dim, small):
-    film.area(oval(*p, 0.017 + 0.011 * g), (0.34 + 0.08 * g) * dim, 0.003, lung)
+    film.area(nodule_outline(p, g), (0.34 + 0.08 * g) * dim, 0.003, lung)
 
 @lesion("mass")
 def _(film, lung, p, g, rng, dim, small):

@@ -44,9 +44,15 @@ def fluid(body: Body, side: str, height: float) -> np.ndarray:
     top = np.stack([u * body.width, level], -1)
     return mirror(side, np.concatenate([top, [(body.width * 1.05, angle + 0.03), (0, angle + 0.03)]]))
 
-@paints("pleural effusion", "blunted costophrenic angle", view="frontal")
+FLUID = {"blunted costophrenic angle": (0.085, 0.02), "pleural effusion": (0.05, 0.17)}  # its height, and per grade
+
+def fluid_height(f: Finding) -> float:
+    least, per_grade = FLUID[f.name]
+    return least + per_grade * f.grade
+
+@paints(*FLUID, view="frontal")
 def _(film, body, f, rng):
-    height = 0.085 + 0.02 * f.grade if f.name != "pleural effusion" else 0.05 + 0.17 * f.grade
+    height = fluid_height(f)
     for side in f.sides:
         film.area(fluid(body, side, height), 0.60, 0.005 if height > 0.11 else 0.003, film.lungs[side])
 
@@ -68,6 +74,8 @@ def _(film, body, f, rng):
         film.line(inner, 0.005, 0.20, 0.0014, film.lungs[side])
         lung = film.lungs[side] * (1 - film.mask(space, 0.003))
         film.density += lung * np.float32(0.05 * f.grade)
+        if body.apical[side]:
+            continue
         angle = body.dome[side] + body.arch[side]
         u = body.width
         film.area(mirror(side, [(u * 0.99, angle - 0.10), (u * 0.97, angle + 0.03), (u * 0.90, angle - 0.01),
