@@ -28,7 +28,7 @@ from . import train as training
 from .beam_search import beam_search
 from .config import Config, GenerationSettings, RewardSettings
 from .dataset import Batch, Studies, pad_tokens
-from .metrics import ngrams, rewards
+from .metrics import guards, ngrams, rewards
 from .metrics.rewards import REWARDS
 from .models import sampling
 from .models.decoder import Decoder, Inputs
@@ -64,7 +64,8 @@ class SelfCritical(training.TeacherForcing):
             raise MedcapError(
                 f"reward.samples is {samples}: at least {least} are needed, each is judged against the others"
             )
-        settings = replace(config.training, epochs=config.reward.epochs, learning_rate=config.reward.learning_rate)
+        rate = config.reward.learning_rate
+        settings = replace(config.training, epochs=config.reward.epochs, learning_rate=rate, frozen=0)
         super().__init__(model, train, val, settings)
         self.best = ""
         usual = RewardSettings()  # what was rewarded before there was a choice is not repeated
@@ -73,10 +74,11 @@ class SelfCritical(training.TeacherForcing):
         self.teacher = loop.tensors(model)
         self.frequency = ngrams.document_frequency([decode(vocab, tokens) for tokens in train.tokens])
         self.rewards: list[float] = []
+        self.guards = guards.Guards()
 
     def inputs(self) -> list[object]:
         constants = [self.samples, self.max_length, rewards.BLEU_WEIGHT, CE_WEIGHT, INTERPOLATION]
-        return [*super().inputs(), constants, *self.unusual]
+        return [*super().inputs(), constants, *self.unusual, *rewards.CONSTANTS.get(self.metric, ())]
 
     def batches(self, epoch: int) -> Iterator[loop.Rows]:
         for _, batch, share in super().batches(epoch):
@@ -96,6 +98,7 @@ class SelfCritical(training.TeacherForcing):
         reward = self.judge([text for text in references for _ in range(S)], texts).reshape(B, S)
         if share:  # else it is mere padding
             self.rewards.append(reward.mean())
+            self.guards.add(references, texts[::S])  # one of each study: enough, and the labeler takes a second a 1,000
         baseline = self.baseline(self, batch.inputs, references, reward)
         sampled = bool(share) * (1 - CE_WEIGHT) / S * (reward - baseline).ravel()
         advantage = np.concatenate([np.full(B, CE_WEIGHT), sampled]).astype("float32")
@@ -115,7 +118,7 @@ class SelfCritical(training.TeacherForcing):
     def figures(self, sums: np.ndarray) -> dict[str, float]:
         total, number = distributed.all_reduce_sum([sum(self.rewards), len(self.rewards)])
         self.rewards.clear()
-        return {"reward": float(total / number)}
+        return {"reward": float(total / number), **self.guards.figures()}
 
     def keep(self, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {

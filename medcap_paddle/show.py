@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .drawing import words
+from .drawing.axes import BLUE, COLORS, GRAY
+from .drawing.axes import axes as _axes
+from .drawing.curves import curves as curves
+from .drawing.lstm import lstm_step as lstm_step
 from .drawing.words import LINE
 from .image import read
 from .metrics import HEADLINES, METRICS
@@ -21,20 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = {"train": "#4c72b0", "val": "#dd8452", "test": "#55a868"}
-BLUE, GRAY, GREEN = COLORS["train"], "#8c8c8c", "#1b7a3d"
 Written = tuple[str, str, "Sequence[float] | None"]
-
-
-def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure, in inches, and its axes [rows, columns], without the lines that carry no information."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained", dpi=90)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
-    plt.close(figure)  # else the notebook shows it a second time
-    return figure, axes
 
 
 def _plain(text: str) -> str:
@@ -127,65 +117,6 @@ def auc_per_label(auc: Mapping[str, float]) -> Figure:
     ax.axvline(sum(values) / len(values), color=GRAY, ls="--", lw=1)
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set(xlabel="AUC on unseen studies (dashed: mean)", xlim=(min(0.5, *values), 1), ylim=(-0.7, len(names) - 0.3))
-    return figure
-
-
-def lstm_step() -> Figure:
-    """One step of `models.lstm`: the LSTM on the left, the gate that shows the image to each memory on the right."""
-    figure, [[ax]] = _axes(11, 5)
-    ax.set(xlim=(-1.2, 15.8), ylim=(-1.7, 5.5), aspect="equal")
-    ax.axis("off")
-    ax.fill([1, 8.5, 8.5, 1], [0.1, 0.1, 4.9, 4.9], color="#eef2f8", zorder=0)
-    for points in (
-        *([(0, 4.2), (9.3, 4.2)], [(0, 0.7), (6.4, 0.7), (6.4, 2.9), (7.3, 2.9)]),  # c on top, x and h below
-        *([(1.5, -1.2), (1.5, 0.7)], [(0, -0.5), (1.2, -0.5)]),  # word and image
-        *([(2.3, 0.7), (2.3, 3.9)], [(3.7, 0.7), (3.7, 2.9), (4.7, 2.9)], [(5, 0.7), (5, 2.6)], [(5, 3.1), (5, 3.9)]),
-        *([(7.6, 4.2), (7.6, 3.2)], [(7.6, 2.7), (7.6, 0.7), (12.4, 0.7)], [(12.7, 0.7), (14.6, 0.7)]),  # h
-        *([(10.2, 0.7), (10.2, 2.6)], [(10.2, 4.5), (10.2, 3.2)], [(10.5, 2.9), (12.7, 2.9), (12.7, 1)]),  # the gate
-    ):
-        ax.plot(*zip(*points, strict=True), color="black", lw=1, zorder=1)
-        ax.annotate("", points[-1], points[-2], arrowprops={"arrowstyle": "-|>", "fc": "black"}, zorder=1)
-    gates = {(2.3, 1.8): "$f$", (3.7, 1.8): "$i$", (5, 1.8): "$g$", (6.4, 1.8): "$o$", (10.2, 1.8): r"$\beta$"}
-    layers = {**gates, (12.7, 2): "$W_v$", (13.6, 0.7): "$W_p$"}
-    signs = {(2.3, 4.2): "×", (5, 2.9): "×", (5, 4.2): "+", (7.6, 3.55): r"$\tanh$", (7.6, 2.9): "×"}
-    signs |= {(1.5, -0.5): "+", (10.2, 2.9): "×", (12.7, 0.7): "+"}
-    names = {(-0.6, 4.2): "$c_{t-1}$", (-0.6, 0.7): "$h_{t-1}$", (9.7, 4.2): "$c_t$", (9.2, 1): "$h_t$"}
-    names |= {(1.5, -1.5): "word", (-0.6, -0.5): "image $v$", (10.2, 4.8): "image $v$", (15.2, 0.7): "logits"}
-    for texts, style, color in ((layers, "square", "#f6e3b4"), (signs, "circle", "white"), (names, "", "")):
-        box = {"boxstyle": style, "fc": color, "ec": "black"} if style else None
-        for (x, y), text in texts.items():
-            ax.text(x, y, text, ha="center", va="center", fontsize=8 if "tanh" in text else 11, bbox=box)
-    return figure
-
-
-def curves(history: pd.DataFrame | None = None) -> Figure:
-    """The figures of every epoch: those of train and val together in one panel, any other in a panel of its own.
-
-    The epoch with the least figure of val is marked where train has it too: its weights are kept.
-    """
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
-    panels: dict[str, list[str]] = {"": []} if history is None else {}  # figure -> its columns
-    for name in () if history is None else history.columns.difference(["epoch", "seconds"], sort=False):
-        panels.setdefault(re.sub("^(train|val)_", "", name), []).append(name)
-    figure, [axes] = _axes(7 if len(panels) == 1 else 4.5 * len(panels), 3, 1, len(panels))
-    for ax, (label, columns) in zip(axes, panels.items(), strict=True):
-        ax.set(xlabel="epoch", ylabel=label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        for name in columns:
-            split = name.removesuffix(f"_{label}")
-            ax.plot(history.epoch, history[name], "o-", ms=3, color=COLORS.get(split, GREEN), label=split)
-        if len(columns) > 1:
-            least = history.loc[history[f"val_{label}"].idxmin()]
-            text = f"best: {least[f'val_{label}']:.2f}, epoch {least.epoch:.0f}"
-            ax.plot(least.epoch, least[f"val_{label}"], "o", ms=9, mfc="none", color="black", label=text)
-            ax.set_yscale("log")  # the first epoch lies far above the others
-            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("{x:g}")
-        if columns:
-            ax.set_xlim(0.5, len(history) + 0.5)
-            ax.legend(frameon=False)
     return figure
 
 

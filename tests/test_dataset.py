@@ -1,5 +1,7 @@
 """Laws of batching: every study once, padding only where nothing is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,10 +9,10 @@ import pytest
 from medcap_paddle import dataset, feature_file
 from medcap_paddle import vocab as vocabulary
 from medcap_paddle.config import Config
-from medcap_paddle.dataset import LengthSampler
 from medcap_paddle.models.lstm import LSTMCaptioner
 from medcap_paddle.reports import Collection
 from medcap_paddle.runtime.files import MedcapError, write_json, write_table
+from medcap_paddle.runtime.samplers import LengthSampler, TokenSampler
 
 
 @pytest.mark.parametrize("seed", [None, 0])
@@ -68,6 +70,70 @@ def test_the_order_is_another_one_each_epoch(studies):
     train, _, _ = studies
     first, second = (LengthSampler(train, 8, np.random.default_rng([0, epoch])) for epoch in (1, 2))
     assert list(first) != list(second)
+
+
+def cost(sizes, rows):
+    """Rows of a batch, its padding counted."""
+    return len(rows) * int(sizes[rows].max(0).sum())
+
+
+def made_sizes(seed, studies=200):
+    """Words, and entities of two inputs."""
+    return np.random.default_rng(seed).integers([1, 0, 0], [60, 9, 20], [studies, 3])
+
+
+def rounded(sizes):
+    return -(-sizes // TokenSampler.STEP) * TokenSampler.STEP
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_batch_holds_as_many_studies_as_fit(seed, columns):
+    """Every study once; no batch costs more than the budget, or has room for the next study in the order of size."""
+    sizes = made_sizes(1)[:, :columns]
+    batches = list(TokenSampler(sizes, 400, None if seed is None else np.random.default_rng(seed)))
+    assert sorted(sum(batches, [])) == list(range(len(sizes)))
+    assert max(cost(sizes, rows) for rows in batches) <= 400
+    sizes = rounded(sizes)
+
+    def key(row):
+        return [sizes[row].sum(), *sizes[row][::-1]]
+
+    inorder = sorted(batches, key=lambda rows: (min(map(key, rows)), max(map(key, rows))))
+    for rows, following in zip(inorder, inorder[1:], strict=False):
+        first = min(following, key=key)
+        assert max(map(key, rows)) <= key(first)  # similar sizes
+        assert cost(sizes, [*rows, first]) > 400
+
+
+def test_every_epoch_has_as_many_steps_and_another_order():
+    sizes = made_sizes(2)
+    epochs = [list(TokenSampler(sizes, 300, np.random.default_rng([0, epoch]))) for epoch in range(5)]
+    assert len({len(batches) for batches in epochs}) == 1
+    assert len({str(sorted(map(sorted, batches))) for batches in epochs}) == 5  # and other companions
+    again = TokenSampler(sizes, 300, np.random.default_rng([0, 3]))
+    assert list(again) == epochs[3] and len(again) == len(epochs[3])
+
+
+def test_a_study_that_does_not_fit_is_named():
+    sizes = made_sizes(3)
+    most = int(rounded(sizes).sum(1).max())
+    assert len(TokenSampler(sizes, most)) > 1
+    with pytest.raises(MedcapError, match=f"batch_tokens is {most - 1}, but a study has {most}: give at least {most}"):
+        TokenSampler(sizes, most - 1)
+
+
+def test_sizes_count_words_and_entities_but_no_views(studies):
+    split, _, _ = studies
+    words = [len(report.split()) + 1 for report in split.table.report]  # and the end
+    assert split.sizes.tolist() == [[count] for count in words]
+    nodes = [np.zeros([1 + k % 5, 2], "float32") for k in range(len(split))]
+    grids = [np.zeros([len(views), 4, 2], "float32") for views in split.inputs["pooled"]]
+    wider = replace(split, inputs={**split.inputs, "nodes": nodes, "grid": grids})
+    assert wider.sizes.tolist() == [[count, len(own)] for count, own in zip(words, nodes, strict=True)]
+    inputs, tokens = wider.batch(rows := [3, 4, 8])
+    padded = tokens[:, 1:].size + inputs["nodes"].shape[0] * inputs["nodes"].shape[1]
+    assert padded == cost(wider.sizes, rows)
 
 
 CONFIG = Config()

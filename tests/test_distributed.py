@@ -64,7 +64,7 @@ def history(run_dir):
 @two_ranks
 def test_two_ranks_train_as_one_process_does_with_the_doubled_batch(killed, work, tmp_path):
     rank.fit_all(tmp_path, batch_size=16)
-    for run in ("whole", "padding", "impatient"):
+    for run in ("whole", "padding", "tokens", "headless", "staged", "impatient"):
         pd.testing.assert_frame_equal(history(work / run), history(tmp_path / run), rtol=1e-4, atol=0)
     assert 4 < len(history(work / "impatient")) < 30  # both ranks have stopped early
 

@@ -10,7 +10,7 @@ from conftest import made_up
 from medcap_paddle import generate, models, reward, runs, train
 from medcap_paddle.config import GenerationSettings, choose
 from medcap_paddle.dataset import Batch
-from medcap_paddle.metrics import ngrams, rewards
+from medcap_paddle.metrics import guards, ngrams, rewards
 from medcap_paddle.metrics.ngrams import cider
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import MedcapError
@@ -235,6 +235,41 @@ def test_nothing_is_worth_more_than_the_reference(studies, metric):
     assert other.mean() < perfect.mean() and empty.mean() < perfect.mean()
 
 
+def test_findings_are_worth_their_f1_and_a_normal_report_that_stays_normal_is_right():
+    references = ["the heart is enlarged . left pleural effusion .", "the lungs are clear .", "no effusion ."]
+    for texts, expected in (
+        (references, [1, 1, 1]),
+        (["the heart is enlarged .", "normal .", ""], [2 / 3, 1, 1]),
+        (["normal .", "the heart is enlarged .", "right pneumothorax ."], [0, 0, 0]),
+    ):
+        np.testing.assert_allclose(rewards.findings_f1(references, texts), expected)
+        frequency = ngrams.document_frequency(references)
+        parts = [rewards.REWARDS[name](references, texts, frequency) for name in ("cider_bleu4_f1", "cider_bleu4")]
+        np.testing.assert_allclose(parts[0] - parts[1], rewards.CLINICAL_WEIGHT * np.array(expected))
+
+
+def test_its_weight_is_part_of_what_a_training_depends_on(studies, monkeypatch):
+    mixed = critic_of(studies, metric="cider_bleu4_f1").inputs()
+    assert mixed[-2:] == ["cider_bleu4_f1", rewards.CLINICAL_WEIGHT]
+
+
+def test_the_history_has_the_guards_of_one_report_a_study(studies, tmp_path, monkeypatch):
+    """Beside the reward; whatever the number of samples, each study is read once an epoch."""
+    split, val, vocab = studies
+    read, add = [], guards.Guards.add
+    monkeypatch.setattr(guards.Guards, "add", lambda self, *texts: read.append(texts) or add(self, *texts))
+    history = reward.fit(built(studies), vocab, split, val, tmp_path, CONFIG)
+    assert list(history) == ["epoch", "reward", *guards.NAMES, "val_perplexity", "seconds"]
+    for epoch in range(2):
+        batches = read[epoch * len(read) // 2 : (epoch + 1) * len(read) // 2]
+        references, reports = (sum(texts, []) for texts in zip(*batches, strict=True))
+        assert sorted(references) == sorted(split.table.report) and len(reports) == len(split)
+        words = np.mean([len(report.split()) for report in reports])
+        assert history.length[epoch] == pytest.approx(words)
+        assert history.different[epoch] == pytest.approx(len(set(reports)) / len(reports))
+    assert history[["repetition", "different", "clinical_recall"]].stack().between(0, 1).all()
+
+
 @pytest.mark.parametrize("setting", ["metric", "baseline"])
 def test_an_unknown_metric_or_baseline_is_named(studies, setting):
     with pytest.raises(MedcapError, match=f"reward.{setting} is 'mine': choose "):
@@ -254,7 +289,7 @@ def test_the_padding_of_a_rank_without_studies_teaches_nothing(studies):
     split, critic = studies[0], critic_of(studies)
     inputs, tokens = tensor_batch(split, np.arange(1))
     batch = critic.write(Batch(inputs, paddle.full_like(tokens, split.pad)), 0.0)
-    assert not batch.advantage[1:].any() and not critic.rewards
+    assert not batch.advantage[1:].any() and not critic.rewards and not critic.guards.figures()
 
 
 def test_a_run_without_a_reward_is_left_as_it_is(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 
 from medcap_paddle import show
 from medcap_paddle.drawing import words
+from medcap_paddle.metrics import guards
 
 HISTORY = {"epoch": [1, 2, 3], "train_perplexity": [9.0, 5.0, 4.0], "val_perplexity": [6.0, 4.0, 5.0], "seconds": 1.0}
 
@@ -112,6 +113,8 @@ def test_curves_draw_what_the_history_has():
         "rewarded, no val": (rewarded.drop(columns="val_perplexity"), [["reward"]]),
         "encoder": (pd.DataFrame({"epoch": [1], "loss": [0.2], "seconds": [1.0]}), [["loss"]]),
     }
+    guarded = rewarded.assign(length=[30, 31, 32], different=[0.9, 0.8, 0.7])
+    drawn["guarded"] = (guarded, [["val"], ["reward"], ["length"], ["different"]])
     for name, (history, expected) in drawn.items():
         figure = show.curves(history)
         assert [[line.get_label() for line in ax.lines] for ax in figure.axes] == expected, name
@@ -122,6 +125,18 @@ def test_curves_draw_what_the_history_has():
                 assert list(values) == list(history[column])
         figure.canvas.draw()
     assert not show.curves().axes[0].lines
+
+
+def test_guards_stand_in_a_row_of_small_panels():
+    history = pd.DataFrame(HISTORY).assign(reward=0.5, **dict.fromkeys(guards.NAMES, 0.5))
+    figure = show.curves(history)
+    figure.canvas.draw()
+    boxes = {ax.get_ylabel().replace(" ", "_"): ax.get_window_extent() for ax in figure.axes}
+    small, large = ([boxes[name] for name in boxes if (name in guards.NAMES) == guard] for guard in (True, False))
+    assert len(small) == len(guards.NAMES) and len({round(box.y0) for box in small}) == 1
+    assert max(box.y1 for box in small) < min(box.y0 for box in large)
+    assert max(box.height for box in small) < min(box.height for box in large)
+    assert figure.get_figwidth() <= 10
 
 
 def test_the_drawing_of_a_step_has_every_gate():

@@ -17,7 +17,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,9 @@ from paddle import nn
 from paddle.optimizer import lr
 
 from ..config import TrainingSettings
-from . import cache, distributed
+from . import cache, distributed, precision, stages
 from .files import MedcapError, digest, lock, read_tensors, write_table, write_tensors
+from .settings import for_digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,14 @@ class Task:
     def batches(self, epoch: int) -> Iterator[Rows]:
         """This rank's batches; the same epoch gives the same ones."""
         raise NotImplementedError
+
+    def network(self, module: nn.Layer) -> nn.Layer:
+        """What `loss` is given: the module, or a layer around it with the same parameters."""
+        return module
+
+    def groups(self, module: nn.Layer, epoch: int) -> stages.Groups:
+        """Parameters that learn at a factor of the learning rate in that epoch, 0 for not at all; all others at 1."""
+        return []
 
     def loss(self, network: nn.Layer, batch: Any, part: slice, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
         """The loss of the rows `part`, such that the losses of parts and ranks add up to R times the batch's; and
@@ -95,7 +103,7 @@ def fit(
     weights, checkpoint = folder / WEIGHTS, folder / "checkpoint.safetensors"
     rank, _ = distributed.world()
     optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps)
-    inputs = digest(asdict(settings), *task.inputs(), *tensors(module).values())
+    inputs = digest(for_digest(settings), *task.inputs(), *tensors(module).values())
     with ExitStack() as stack:
         if not rank:
             stack.enter_context(lock(weights))
@@ -105,7 +113,7 @@ def fit(
         history = restore(checkpoint, inputs, module, optimizer)
         distributed.barrier()  # before the first rank may remove the checkpoint
         record = stack.enter_context(_recorder(folder, fresh=not history)) if not rank else None
-        learn, done = _learner(module, task, optimizer), len(history) * task.steps
+        learn, done = _learner(module, task, optimizer, settings.precision), len(history) * task.steps
         rate.step(done)
         bar = tqdm(total=settings.epochs * task.steps, desc="train", unit="batch", initial=done, disable=rank > 0)
         with bar:
@@ -131,8 +139,9 @@ def optimizer_of(
     module: nn.Layer, settings: TrainingSettings, steps: int
 ) -> tuple[paddle.optimizer.Optimizer, lr.LRScheduler]:
     """Adam (Kingma and Ba, ICLR 2015), or AdamW (Loshchilov and Hutter, ICLR 2019) where there is weight decay; and
-    its learning rate, whose `step(k)` sets that of step k.
+    its learning rate, whose `step(k)` sets that of step k. MedcapError on settings that cannot be had here.
     """
+    precision.check(settings.precision)
     if settings.schedule not in SCHEDULES:
         raise MedcapError(f"schedule is {settings.schedule!r}: use {' or '.join(SCHEDULES)}")
     rising = round(settings.warmup * steps)
@@ -150,17 +159,18 @@ def best_epoch(history: list[dict[str, float]], best: str) -> int:
     return 1 + min(range(len(history)), key=lambda k: history[k][best]) if best and history else len(history)
 
 
-def _learner(module: nn.Layer, task: Task, optimizer) -> Callable[..., paddle.Tensor]:
+def _learner(module: nn.Layer, task: Task, optimizer, numeric: str = "float32") -> Callable[..., paddle.Tensor]:
     """A function of `Rows` that makes one step and returns the numbers of the batch.
 
     The batch is computed in parts where the memory does not hold it. `paddle.DataParallel` waits for one backward pass
     of every rank, so there it is computed whole.
     """
     several = distributed.world()[1] > 1
-    network = paddle.DataParallel(module) if several else module
+    network = paddle.DataParallel(task.network(module)) if several else task.network(module)
 
     def gradients(part: slice, batch: Any, share: float) -> paddle.Tensor:
-        loss, numbers = task.loss(network, batch, part, share)
+        with precision.autocast(numeric):
+            loss, numbers = task.loss(network, batch, part, share)
         loss.backward()
         return numbers
 
@@ -181,6 +191,7 @@ def _epoch(module: nn.Layer, task: Task, epoch: int, seed: int, learn: Callable,
     # An epoch's dropout is the same whether or not training was interrupted, and another one on each rank.
     paddle.seed(seed * 1000 + epoch + distributed.world()[0] * 1_000_000)
     module.train()
+    stages.apply(task.groups(module, epoch))
     for step, rows in enumerate(task.batches(epoch), (epoch - 1) * task.steps + 1):
         sums.append(learn(*rows))
         rate.step(step)

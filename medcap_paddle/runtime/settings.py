@@ -12,6 +12,14 @@ from .files import MedcapError
 Kind = TypeVar("Kind")
 
 
+def for_digest(settings: object) -> dict[str, Any]:
+    """The values of a dataclass, for `files.digest`; those in its `LATER` only where they differ from their defaults:
+    what was made before a setting existed is not made again.
+    """
+    later = getattr(settings, "LATER", ())
+    return {k: v for k, v in asdict(settings).items() if k not in later or v != getattr(type(settings), k)}
+
+
 def only(values: dict[str, Any], known: Container[str], where: str | Path) -> None:
     """MedcapError, naming the file `where`, when `values` has a name that is not known."""
     if unknown := sorted(name for name in values if name not in known):

@@ -16,7 +16,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +33,7 @@ from ..config import TrainingSettings
 from ..image import Preprocessing
 from ..runtime import cache, distributed, workers
 from ..runtime.files import MedcapError, cli_errors, digest, lock, read_table
+from ..runtime.settings import for_digest
 from .pretrain import Pairs, probe_network, save, train
 from .trainable import TRAINABLE, USUAL, resolve
 from .weights import read
@@ -194,7 +195,7 @@ def _job(args: argparse.Namespace, source: Callable[[int, str], Source], out: Pa
     preprocessing = how.at(args.size)
     images = source(preprocessing.size, name)
     first = read(start)[0].values() if start else []
-    facts = [name, asdict(settings), preprocessing.record(), list(images.labels), processes]
+    facts = [name, for_digest(settings), preprocessing.record(), list(images.labels), processes]
     return Job(name, images, out, preprocessing, settings, start, digest(*facts, *images.inputs(), *first))
 
 
