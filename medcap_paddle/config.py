@@ -8,14 +8,14 @@ A preset is a file of `presets/` that says what differs from the defaults; anoth
     tiny      seconds, for tests and a first look
     original  the AI Studio notebook as it was, to see what it does
 
-    attention_lstm, transformer    another decoder, for real reports; without the reward
+    attention_lstm, transformer, knowledge, ... and lstm_weighted    for the table of notebook 34: `knowledge.systems`
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .runtime.files import MedcapError, read_json, write_json
 from .runtime.settings import only, typed
@@ -54,6 +54,19 @@ class TrainingSettings:
     clip: float = 5.0  # global gradient norm
     patience: int = 4  # epochs without a better validation figure before stopping
     loss_on_padding: bool = False
+    batch_tokens: int = 0  # above 0, in place of batch_size: words and entities of a batch, padding counted
+    precision: str = "float32"  # or "bfloat16": matrix products, on a GPU that computes in it
+    visual_rate: float = 1.0  # factor of the learning rate for the decoder's part "visual" (runtime.stages); 0: never
+    knowledge_rate: float = 1.0  # the same for its part "knowledge"
+    frozen: int = 0  # first epochs in which the part "visual" does not learn
+    auxiliary_weight: float = 0.0  # of the loss that the decoder brings beside that of the words
+    finding_weight: float = 1.0  # how often a word counts in a sentence that tells a finding: these are rare
+    drafts: bool = False  # beside the reports, learn to write the drafts of the decoder's memory (models.memory)
+    # Not in the fingerprint of a training at their defaults:
+    LATER: ClassVar = (
+        *("batch_tokens", "precision", "visual_rate", "knowledge_rate", "frozen", "auxiliary_weight"),
+        *("finding_weight", "drafts"),
+    )
 
 
 @dataclass(frozen=True)

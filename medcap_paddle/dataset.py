@@ -9,7 +9,7 @@ Reads work/reports.csv, work/images.csv, work/features.h5. A batch is named arra
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from paddlenlp.data import Vocab
 
     from .config import Config
+    from .models.memory import Memory
+
+
+VIEWS = ("pooled", "grid")  # inputs with a row a view; the rows of any other are entities, such as nodes of a graph
 
 
 class Batch(NamedTuple):
@@ -44,6 +48,8 @@ class Studies:
     inputs: dict[str, list[np.ndarray]]
     tokens: list[list[int]]
     pad: int
+    memory: Memory | None = None  # what the decoder may know beside the images
+    drafts: list[list[int]] = field(default_factory=list)  # ids of a second text for each study, where there is one
 
     def __len__(self) -> int:
         return len(self.table)
@@ -61,6 +67,13 @@ class Studies:
         """The shape of one view of each input."""
         return {name: arrays[0].shape[1:] for name, arrays in self.inputs.items()}
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Lengths [N, P] of the sequences of each study: words to write, then rows of each input but those of views."""
+        known = [[rows.reshape(-1, rows.shape[-1]) for rows in self.inputs[k]] for k in self.inputs if k not in VIEWS]
+        sequences = [[ids[1:] for ids in self.tokens], *known]
+        return np.array([[len(rows) for rows in study] for study in zip(*sequences, strict=True)])
+
     def batch(self, rows: Sequence[int]) -> Batch:
         """The studies at `rows`, as NumPy arrays."""
         return Batch(*self.collate([self[i] for i in rows]))
@@ -70,7 +83,7 @@ class Studies:
         return [{name: pad_views([one[name] for one in inputs]) for name in inputs[0]}, pad_tokens(tokens, self.pad)]
 
     def batches(self, sampler: Iterable[Sequence[int]]) -> Iterator[Batch]:
-        """The batches of a `LengthSampler`, as Paddle tensors: collated in a thread while the network computes.
+        """The batches of a sampler, as Paddle tensors: collated in a thread while the network computes.
 
         `paddle.io.DataLoader` gives the same batches at the same speed, but waits for ever when one raises.
         """
@@ -78,27 +91,6 @@ class Studies:
 
         for inputs, tokens in map_ordered(self.batch, ((rows,) for rows in sampler), ahead=2, workers=1):
             yield Batch({name: paddle.to_tensor(array) for name, array in inputs.items()}, paddle.to_tensor(tokens))
-
-
-class LengthSampler:
-    """Every study once, in batches of similar length; shuffled when `rng` is given. A batch sampler of `paddle.io`.
-
-    Sorting pools of 16 batches by length keeps most padding out of the computation and the order random.
-    """
-
-    def __init__(self, studies: Studies, batch_size: int, rng: np.random.Generator | None = None):
-        order = np.arange(len(studies)) if rng is None else rng.permutation(len(studies))
-        lengths = np.array([len(tokens) for tokens in studies.tokens])
-        pools = [order[i : i + 16 * batch_size] for i in range(0, len(order), 16 * batch_size)]
-        order = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
-        groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        self.groups = [groups[i] for i in (range(len(groups)) if rng is None else rng.permutation(len(groups)))]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (group.tolist() for group in self.groups)
 
 
 def pad_views(studies: Sequence[np.ndarray]) -> np.ndarray:
@@ -123,13 +115,15 @@ def load(work_dir: str | Path, split: str, vocab: Vocab, config: Config, expect:
     `expect` holds the attributes of the features a run was trained on; other features are refused. Studies without a
     readable image have no features and are left out (02 lists them). MedcapError when no study is left.
     """
+    from .models import recall
+
     views = config.features.views
     if views not in ("all", "first"):
         raise MedcapError(f'views is {views!r}: use "all" or "first"')
     work_dir, remedy = Path(work_dir), "run 01_reports.ipynb"
     table = read_table(work_dir / "reports.csv", ["study_id", "split", "report"], remedy)
     images = read_table(work_dir / "images.csv", ["image_id", "study_id"], remedy)
-    rows, arrays, _ = feature_file.read(work_dir / "features.h5", feature_file.needed(config), expect)
+    rows, arrays, attributes = feature_file.read(work_dir / "features.h5", feature_file.needed(config), expect)
 
     table = table[table.split == split]
     image_ids = images[images.image_id.isin(rows.keys())].groupby("study_id", sort=False).image_id.agg(list)
@@ -138,9 +132,9 @@ def load(work_dir: str | Path, split: str, vocab: Vocab, config: Config, expect:
         raise MedcapError(f"{work_dir} has no studies with features in the split {split!r}: run 01 and 02 again")
     kept = slice(1) if views == "first" else slice(None)  # the first figure, as the original notebook did
     places = [[rows[image] for image in image_ids[study][kept]] for study in table.study_id]
-    return Studies(
-        table,
-        {name: [array[place] for place in places] for name, array in arrays.items()},
-        [encode(vocab, report, config.reports.max_length) for report in table.report],
-        vocab.to_indices(vocab.pad_token),
-    )
+    inputs = {name: [array[place] for place in places] for name, array in arrays.items()}
+    if known := recall(work_dir, config.decoder, attributes["content"], expect):
+        inputs |= known.of(split, table, inputs[feature_file.POOLED])
+    texts = (table.report, known.drafts_of(table.study_id) if known and split == "train" else ())
+    tokens, drafts = ([encode(vocab, text, config.reports.max_length) for text in each] for each in texts)
+    return Studies(table, inputs, tokens, vocab.to_indices(vocab.pad_token), known, drafts)

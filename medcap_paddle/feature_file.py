@@ -69,11 +69,12 @@ def check(found: dict, expect: dict, what: str | Path) -> None:
 
 def needed(config: Config) -> list[str]:
     """The arrays that a run of these settings needs: the vector, by which studies are compared, and what its decoder
-    reads.
+    reads of images.
     """
-    from .models import DECODERS, name_of
+    from . import models
 
-    return list(dict.fromkeys((POOLED, *DECODERS[name_of(config.decoder)].reads)))
+    reads = models.reads(config.decoder)
+    return list(dict.fromkeys((POOLED, *(name for name in reads if name not in models.memory.INPUTS))))
 
 
 def sidecar(path: str | Path) -> Path:

@@ -153,6 +153,8 @@ def caption(run_dir: str | Path, paths: list[str | Path], weights: str | Path | 
     reader = encoder.load(run.features["encoder"], weights, feature_file.needed(run.config))
     feature_file.check(feature_file.describe(reader), run.features, f"encoder {reader.name}")
     arrays = features.of_paths(paths, reader)  # [K, ...] by name
+    if run.memory:
+        arrays |= {name: one for name, [one] in run.memory.of_others([arrays[feature_file.POOLED]]).items()}
     inputs = {name: arrays[name][None] for name in run.model.reads}
     [percentile] = run.known.percentiles([arrays[feature_file.POOLED]])
     doubts = [typicality.not_drawn(paths) if run.features.get("drawn") else "", typicality.warning(percentile)]

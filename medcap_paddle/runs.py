@@ -7,6 +7,7 @@ runs/<run>/
     model.json           {"shapes", "vocab_size", "vocab": digest of its tokens, "config", "features": attributes of
                          the features it was trained on, "made_by": versions and git commit}
     inputs.safetensors   what it keeps of its train inputs, their mean among it: see models.train_inputs
+    knowledge.safetensors   what it knows beside images, where its decoder asks for it: see models.memory
     weights.safetensors  and history.csv, visualdl/, checkpoint.safetensors: see runtime.loop
 """
 
@@ -27,6 +28,7 @@ from . import vocab as vocabulary
 from .config import Config
 from .models import train_inputs
 from .models.decoder import Decoder
+from .models.memory import ATTRIBUTE, Memory
 from .models.train_inputs import FILE, Known
 from .runtime.files import MedcapError, digest, lock, read_sealed, write_sealed
 from .runtime.loop import WEIGHTS, load_weights, set_aside
@@ -46,8 +48,9 @@ class Run:
     model: Decoder
     config: Config
     vocab: Vocab
-    features: dict  # attributes of features.h5
+    features: dict  # attributes of features.h5, and the fingerprint of its memory
     train_inputs: Known | None  # what it keeps of its train inputs; None in a run of an older version
+    memory: Memory | None = None  # what it knows beside images, where its decoder asks for it
 
     @property
     def known(self) -> Known:
@@ -66,6 +69,7 @@ class Run:
 def save(run_dir: str | Path, config: Config, vocab: Vocab, train: Studies, features: dict) -> None:
     """Write all but the weights; weights of other settings are set aside. `features` are the attributes of its file."""
     run_dir, weights = Path(run_dir), Path(run_dir) / WEIGHTS
+    features = {**features, **({ATTRIBUTE: train.memory.fingerprint} if train.memory else {})}
     facts = {"shapes": {name: list(shape) for name, shape in train.shapes.items()}, "vocab_size": len(vocab)}
     facts |= {"vocab": digest(vocabulary.tokens(vocab)), "features": features}
     facts |= {"config": config.to_dict(), "made_by": made_by()}
@@ -76,6 +80,8 @@ def save(run_dir: str | Path, config: Config, vocab: Vocab, train: Studies, feat
         config.save(run_dir / "config.json")
         vocabulary.save(vocab, run_dir / "vocab.json")
         train_inputs.write(run_dir, train, features)
+        if train.memory:
+            train.memory.save(run_dir)
         write_sealed(run_dir / "model.json", facts)
 
 
@@ -95,12 +101,14 @@ def load(run_dir: str | Path) -> Run:
     model = models.build(config.decoder, shapes, facts["vocab_size"], config.training.seed)
     load_weights(model, run_dir / WEIGHTS, FIX)
     model.eval()
-    return Run(model, config, vocab, facts["features"], train_inputs.read(run_dir, facts["features"], FIX))
+    memory = models.recall(run_dir, config.decoder, run=facts["features"])
+    return Run(model, config, vocab, facts["features"], train_inputs.read(run_dir, facts["features"], FIX), memory)
 
 
 def _settled(facts: dict) -> dict:
     """What the weights depend on, of the facts in model.json."""
-    return {**facts, "config": {**facts["config"], "generation": None}, "made_by": None}
+    config = Config.from_dict(facts["config"], "model.json")  # a setting that did not exist has its default
+    return {**facts, "config": config.weight_settings(), "made_by": None}
 
 
 def made_by() -> dict[str, str]:

@@ -12,7 +12,6 @@ The second trains on R ranks, data-parallel: each takes its share of a batch of 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,17 +20,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import paddle
 import paddle.nn.functional as F
+from paddle import nn
 
 from . import config as presets
 from . import dataset, feature_file, models, runs
 from . import vocab as vocabulary
+from .clinical import labels
 from .config import Config, TrainingSettings
-from .dataset import Batch, LengthSampler, Studies
+from .dataset import Batch, Studies
 from .loss import masked_loss, token_nll
 from .models.decoder import Decoder
+from .models.drafts import with_drafts
 from .reports import Collection
-from .runtime import distributed, loop
-from .runtime.files import cli_errors
+from .runtime import distributed, loop, stages
+from .runtime.files import MedcapError, cli_errors
+from .runtime.samplers import LengthSampler, Sampler, TokenSampler
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,26 +61,46 @@ def perplexity(model: Decoder, studies: Studies, batch_size: int = 64) -> float:
 class TeacherForcing(loop.Task):
     """A decoder and its train and val studies, for `loop.fit`.
 
-    On R ranks it does what one process does with R times the batch size, but for the draws of the dropout.
+    On R ranks it does what one process does with R times the batch size, but for the draws of the dropout. A decoder
+    may bring a loss of its own (`runtime.stages`).
     """
 
     def __init__(self, model: Decoder, train: Studies, val: Studies | None, settings: TrainingSettings):
         self.model, self.train, self.val, self.settings = model, train, val, settings
         self.best = "val_perplexity" if val else ""
-        self.batch_size = settings.batch_size * distributed.world()[1]
-        self.steps = math.ceil(len(train) / self.batch_size)
+        stages.check(model, settings)
+        if settings.auxiliary_weight and not hasattr(model, "auxiliary"):
+            raise MedcapError(f"auxiliary_weight needs a loss that {type(model).__name__} does not bring: set it to 0")
+        self.ranks = distributed.world()[1]
+        self.steps = len(self.sampler())
         # Batches hold reports of similar length. Divided by its own words, a batch of long reports would teach as much
         # as one of short reports; divided by the same number, every word teaches the same, or reports become brief.
         self.words = sum(len(tokens) - 1 for tokens in train.tokens) / self.steps
+        self.weights: dict[tuple[int, ...], np.ndarray] = {}  # of the words of a report, by its ids
+        if settings.finding_weight != 1:
+            for ids, report in zip(train.tokens, train.table.report, strict=True):
+                told = np.append(labels.telling(report), False)[: len(ids) - 1]  # the end tells nothing
+                self.weights[tuple(ids)] = np.where(told, settings.finding_weight, 1.0).astype("float32")
 
     def inputs(self) -> list[object]:
         parts = [self.train, self.val] if self.val else [self.train]
         return [array for part in parts for arrays in (*part.inputs.values(), part.tokens) for array in arrays]
 
+    def sampler(self, rng: np.random.Generator | None = None) -> Sampler:
+        """The batches of all ranks together."""
+        if self.settings.batch_tokens:
+            return TokenSampler(self.train.sizes, self.settings.batch_tokens * self.ranks, rng)
+        return LengthSampler(self.train, self.settings.batch_size * self.ranks, rng)
+
+    def network(self, module: nn.Layer) -> nn.Layer:
+        return stages.WithAuxiliary(module) if self.settings.auxiliary_weight else module
+
+    def groups(self, module: nn.Layer, epoch: int) -> stages.Groups:
+        return stages.groups(module, self.settings, epoch)
+
     def batches(self, epoch: int) -> Iterator[loop.Rows]:
-        count = distributed.world()[1]
-        sampler = LengthSampler(self.train, self.batch_size, np.random.default_rng([self.settings.seed, epoch]))
-        for inputs, tokens in self.train.batches(sampler):
+        count = self.ranks
+        for inputs, tokens in self.train.batches(self.sampler(np.random.default_rng([self.settings.seed, epoch]))):
             mine = distributed.shard(tokens)
             if not len(mine):  # fewer studies than ranks: one of mere padding
                 padding = paddle.full_like(tokens[:1], self.train.pad)
@@ -89,26 +112,39 @@ class TeacherForcing(loop.Task):
     def loss(self, network, batch: Batch, part: slice, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
         inputs, tokens = {name: array[part] for name, array in batch.inputs.items()}, batch.tokens[part]
         targets = tokens[:, 1:]
-        logits = network(inputs, tokens[:, :-1])
+        outputs = network(inputs, tokens[:, :-1])
+        logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
         nll = F.cross_entropy(logits, targets, reduction="none")
         mask = (targets != self.train.pad).astype("float32")
         # On a CPU F.cross_entropy makes a number of what is no number; the sum of the logits does not.
-        numbers = paddle.stack([(nll.detach() * mask).sum(), mask.sum(), logits.detach().sum()])
-        nll = self.weigh(nll, batch, part)
+        numbers = [(nll.detach() * mask).sum(), mask.sum(), logits.detach().sum().astype("float32")]
+        nll, share = self.weigh(nll, batch, part), share * len(tokens) / len(batch.tokens)
         if self.settings.loss_on_padding:  # as the original notebook did
-            return nll.mean() * (share * len(tokens) / len(batch.tokens)), numbers
-        return masked_loss(nll, targets, self.train.pad, self.words / distributed.world()[1]), numbers
+            loss = nll.mean() * share
+        else:
+            loss = masked_loss(nll, targets, self.train.pad, self.words / self.ranks)
+        for own in auxiliary:
+            loss = loss + self.settings.auxiliary_weight * own * share
+            numbers.append(own.detach() * share)
+        return loss, paddle.stack(numbers)
 
     def weigh(self, nll: paddle.Tensor, batch: Batch, part: slice) -> paddle.Tensor:
-        """nll [b, T] of the rows `part`, weighted; here all reports count the same."""
-        return nll
+        """nll [b, T] of the rows `part`, weighted: here words that tell a finding may count more often."""
+        if not self.weights:
+            return nll
+        weights = np.zeros(nll.shape, "float32")
+        for row, ids in zip(weights, batch.tokens[part].tolist(), strict=True):
+            own = self.weights.get(tuple(word for word in ids if word != self.train.pad), row)
+            row[: len(own)] = own
+        return nll * paddle.to_tensor(weights)
 
     def figures(self, sums: np.ndarray) -> dict[str, float]:
         from paddlenlp.metrics import Perplexity
 
         metric = Perplexity()
         metric.update(*sums[:2])
-        return {"train_perplexity": float(metric.accumulate())}
+        own = {"auxiliary": float(sums[-1] / self.steps / self.ranks)} if self.settings.auxiliary_weight else {}
+        return {"train_perplexity": float(metric.accumulate()), **own}
 
     def validate(self) -> dict[str, float]:
         return {"val_perplexity": perplexity(self.model, self.val)} if self.val else {}
@@ -124,6 +160,7 @@ def fit(
 ) -> pd.DataFrame:
     """Train a fresh `model` into `run_dir`; its history. Without `val` the last epoch is kept. See `loop.fit`."""
     model.standardise(train.inputs)
+    train = with_drafts(train) if settings.drafts else train
     return loop.fit(model, TeacherForcing(model, train, val, settings), run_dir, settings, on_epoch)
 
 

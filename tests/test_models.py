@@ -5,18 +5,19 @@ import paddle
 import pytest
 
 from medcap_paddle.beam_search import beam_search
-from medcap_paddle.config import Config, GenerationSettings
+from medcap_paddle.config import Config, GenerationSettings, TrainingSettings
 from medcap_paddle.loss import log_norm, masked_loss, token_nll
-from medcap_paddle.models import DECODERS, build, name_of
+from medcap_paddle.models import DECODERS, build, memory, name_of
 from medcap_paddle.models.attention import MultiHeadAttention, masked_softmax
 from medcap_paddle.models.decoder import FastBiasLinear, locked_dropout
 from medcap_paddle.models.lstm import LSTMCaptioner
 from medcap_paddle.models.places import Places, strongest
 from medcap_paddle.models.transformer import positions
+from medcap_paddle.runtime import stages
 from medcap_paddle.runtime.files import MedcapError, write_tensors
 from medcap_paddle.runtime.loop import load_weights, tensors
 
-V, SHAPES = 20, {"pooled": (8,), "grid": (5, 6)}
+V, SHAPES = 20, {"pooled": (8,), "grid": (5, 6), "nodes": (7, 3), "triples": (6, 4)}
 ATTENTION_LSTM = {"embed": 16, "hidden": 16, "attention": 12}
 TRANSFORMER = {"width": 16, "heads": 4, "layers": 2, "feed_forward": 24}
 VARIANTS = {
@@ -27,6 +28,10 @@ VARIANTS = {
     "transformer": ("transformer", TRANSFORMER),
     "transformer, tied": ("transformer", {**TRANSFORMER, "tied": True}),
     "transformer, no positions": ("transformer", {**TRANSFORMER, "positions": False}),
+    "transformer_retrieval": ("transformer_retrieval", {**TRANSFORMER, "triples": 4}),
+    "transformer_graph": ("transformer_graph", {**TRANSFORMER, "nodes": 4}),
+    "knowledge": ("knowledge", {**TRANSFORMER, "nodes": 4, "triples": 4}),
+    "knowledge, not normalised": ("knowledge", {**TRANSFORMER, "nodes": 9, "triples": 9, "normalise": False}),
 }
 LOOKING = [name for name in VARIANTS if hasattr(DECODERS[VARIANTS[name][0]], "attention")]
 
@@ -58,12 +63,29 @@ def batch(model, seed=0, studies=3, views=2, length=7):
     inputs = {name: rng.normal(size=[studies, views, *SHAPES[name]]).astype("float32") for name in model.reads}
     for array in inputs.values():
         array[1, 1:] = 0
+    if "nodes" in inputs:
+        inputs |= known(rng, studies)
     tensors = {name: paddle.to_tensor(array) for name, array in inputs.items()}
     return tensors, paddle.to_tensor(rng.integers(1, V, [studies, length]))
 
 
+def known(rng, studies):
+    """Nodes and triples as `models.memory` has them: one view, decisions, numbers of entities and relations."""
+    (N, _), (R, _) = SHAPES["nodes"], SHAPES["triples"]
+    logit, told = rng.normal(size=[studies, N]), rng.integers(0, 2, [studies, N])
+    ends = [np.broadcast_to(rng.integers(0, most, R), [studies, R]) for most in (N, 4, N)]
+    share = rng.integers(0, 4, [studies, R]) / 3
+    nodes, triples = np.stack([logit, logit > 0, told], -1), np.stack([*ends, share], -1)
+    return {"nodes": nodes[:, None].astype("float32"), "triples": triples[:, None].astype("float32")}
+
+
 def of(inputs, change):
     return {name: change(array) for name, array in inputs.items()}
+
+
+def of_images(inputs, change):
+    """Only these have several views; what is known of a study has one."""
+    return inputs | of({name: array for name, array in inputs.items() if name not in memory.INPUTS}, change)
 
 
 def test_every_decoder_is_tested():
@@ -113,7 +135,7 @@ def test_absent_views_and_the_order_of_views_change_nothing(model):
     inputs, tokens = batch(model)
     expected = model(inputs, tokens).numpy()
     for change in (lambda array: paddle.concat([array, paddle.zeros_like(array)], 1), lambda array: array.flip(1)):
-        np.testing.assert_allclose(model(of(inputs, change), tokens).numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(model(of_images(inputs, change), tokens).numpy(), expected, atol=1e-5)
 
 
 def test_a_study_does_not_depend_on_the_others_of_its_batch(model):
@@ -128,6 +150,8 @@ def test_every_view_of_every_input_is_seen(model):
     inputs, tokens = batch(model)
     expected = model(inputs, tokens).numpy()
     for name, array in inputs.items():
+        if name in memory.INPUTS:
+            continue
         for view in range(array.shape[1]):
             other = array.clone()
             other[:, view] += paddle.linspace(-5, 5, array.shape[-1])
@@ -136,13 +160,76 @@ def test_every_view_of_every_input_is_seen(model):
 
 def test_a_study_without_any_view_gives_numbers(model):
     inputs, tokens = batch(model)
-    assert np.isfinite(model(of(inputs, paddle.zeros_like), tokens).numpy()).all()
+    assert np.isfinite(model(of_images(inputs, paddle.zeros_like), tokens).numpy()).all()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_parts_of_a_decoder_are_there(name):
+    model = made(next(variant for variant, (decoder, _) in VARIANTS.items() if decoder == name))
+    stages.check(model, TrainingSettings())
+
+
+KNOWING = [name for name, (decoder, _) in VARIANTS.items() if set(DECODERS[decoder].reads) & set(memory.INPUTS)]
+
+
+@pytest.mark.parametrize("variant", KNOWING)
+def test_what_a_report_tells_is_seen_in_training_only(variant):
+    """Else val would be scored on its own answers."""
+    model = made(variant, dropout=0.0, feature_dropout=0.0)
+    model.eval()
+    inputs, tokens = batch(model)
+
+    def changed(column):
+        nodes = inputs["nodes"].clone()
+        nodes[:, :, :, column] = 1 - nodes[:, :, :, column]
+        return np.abs((model({**inputs, "nodes": nodes}, tokens) - model(inputs, tokens)).numpy()).max()
+
+    looks = model.nodes is not None
+    assert changed(memory.TOLD) == 0 and (changed(memory.DECIDED) > 1e-3) == looks
+    model.train()
+    assert changed(memory.DECIDED) == 0 and (changed(memory.TOLD) > 1e-3) == looks
+    model = build(model.settings.without_dropout(), {name: SHAPES[name] for name in model.reads}, V)
+    model.train()
+    assert changed(memory.TOLD) == 0  # a reward is for what is written without the answers
+
+
+@pytest.mark.parametrize("variant", KNOWING)
+def test_the_triples_of_neighbours_are_seen_and_no_others(variant):
+    model = made(variant)
+    model.eval()
+    inputs, tokens = batch(model)
+    expected = model(inputs, tokens).numpy()
+    silent, spoken = inputs["triples"].clone(), inputs["triples"].clone()
+    silent[:, :, :, memory.HEAD] = paddle.where(
+        silent[:, :, :, memory.SHARE] == 0, 6 - silent[:, :, :, 0], silent[:, :, :, 0]
+    )
+    spoken[:, :, :, memory.SHARE] = 1 - spoken[:, :, :, memory.SHARE]
+    np.testing.assert_allclose(model({**inputs, "triples": silent}, tokens).numpy(), expected, atol=1e-5)
+    changed = np.abs(model({**inputs, "triples": spoken}, tokens).numpy() - expected).max()
+    assert (changed > 1e-3) == (model.triples is not None)
+
+
+@pytest.mark.parametrize("variant", KNOWING)
+def test_the_neighbours_of_the_graph_are_mixed(variant):
+    """Symmetric, each by the degrees of both; an entity without neighbours stays what it is."""
+    model = made(variant)
+    model.entities.join(np.array([[0, 1], [1, 0], [1, 2]]))
+    matrix = model.entities.adjacency.numpy()
+    expected = np.zeros([7, 7])
+    expected[0, 1] = expected[1, 0] = expected[1, 2] = expected[2, 1] = 2**-0.5
+    np.testing.assert_allclose(matrix, expected, atol=1e-6)
+    mixed, own = model.entities().numpy(), model.entities.own.numpy()
+    assert np.array_equal(mixed[3:], own[3:]) and np.abs(mixed[:3] - own[:3]).max() > 1e-3
 
 
 def test_the_gradient_reaches_every_parameter(model):
     model.train()
     inputs, tokens = batch(model, studies=8)
-    token_nll(model(inputs, tokens[:, :-1]), tokens[:, 1:]).sum().backward()
+    model.standardise(of(inputs, lambda array: list(array.numpy())))
+    loss = token_nll(model(inputs, tokens[:, :-1]), tokens[:, 1:]).sum()
+    if hasattr(model, "auxiliary"):
+        loss = loss + model.auxiliary(inputs, tokens)
+    loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and float(parameter.grad.abs().max()) > 1e-6, name
 
@@ -150,10 +237,12 @@ def test_the_gradient_reaches_every_parameter(model):
 def test_units_do_not_matter(model):
     """Of the encoder's numbers: standardised, the same picture in other units gives the same words."""
     inputs, tokens = batch(model, studies=8)
-    other = of(inputs, lambda array: paddle.where(array == 0, array, array * 7 - 3))
+    other = of_images(inputs, lambda array: paddle.where(array == 0, array, array * 7 - 3))
     logits = []
     for given in (inputs, other):
-        there = {n: [views[(views != 0).reshape([2, -1]).any(1)].numpy() for views in a] for n, a in given.items()}
+        there = {
+            n: [views[(views != 0).reshape([len(views), -1]).any(1)].numpy() for views in a] for n, a in given.items()
+        }
         model.standardise(there)
         logits.append(model(given, tokens).numpy())
     np.testing.assert_allclose(*logits, atol=1e-3)
@@ -236,7 +325,7 @@ def test_heads_are_paddles():
         layer.bias.set_value(paddle.zeros([12]))
     rows, places = paddle.randn([2, 5, 12]), paddle.randn([2, 7, 12])
     mask = paddle.to_tensor([[True] * 7, [True] * 4 + [False] * 3]).unsqueeze([1, 2])
-    given, weights = ours(rows, ours.memory(places), mask)
+    given, weights = ours(rows, *ours.memory(places), mask)
     np.testing.assert_allclose(given.numpy(), theirs(rows, places, places, mask).numpy(), atol=1e-5)
     np.testing.assert_allclose(weights.sum(-1).numpy(), 1, atol=1e-6)
 
@@ -254,7 +343,7 @@ def test_attention_is_a_share_of_each_place_that_is_there(variant):
     weights = model.attention(inputs, tokens).numpy()
     assert weights.shape == (3, 7, 2, 5) and (weights >= 0).all() and (weights[1, :, 1] == 0).all()
     np.testing.assert_allclose(weights.sum((2, 3)), 1, atol=1e-5)
-    assert (model.attention(of(inputs, paddle.zeros_like), tokens) == 0).all()
+    assert (model.attention(of_images(inputs, paddle.zeros_like), tokens) == 0).all()
 
 
 @pytest.mark.parametrize("variant", LOOKING)
@@ -389,7 +478,7 @@ def test_padding_changes_neither_loss_nor_gradient(model):
         targets = tokens[:, 1:]
         loss = masked_loss(token_nll(model(study, tokens[:, :-1]), targets), targets, pad)
         loss.backward()
-        gradients = [parameter.grad.numpy().copy() for parameter in model.parameters()]
+        gradients = [p.grad.numpy().copy() for p in model.parameters() if p.grad is not None]  # but of another head
         model.clear_gradients()
         return float(loss), gradients
 

@@ -136,6 +136,9 @@ def opened(request):
     """An untrained decoder of each kind, studies with the inputs that it reads, and their vocabulary."""
     split, vocab = made_up(10, seed=4)
     split.inputs["grid"] = [np.repeat(views[:, None], 4, 1) for views in split.inputs["pooled"]]
+    rng, ends = np.random.default_rng(0), np.array([[0, 0, 1], [1, 3, 2], [2, 1, 0]])
+    split.inputs["nodes"] = [rng.integers(0, 2, [1, 3, 3]).astype("float32") for _ in range(len(split))]
+    split.inputs["triples"] = [np.hstack([ends, rng.random([3, 1])])[None].astype("float32") for _ in range(len(split))]
     kind = DECODERS[request.param]
     split.inputs = {name: split.inputs[name] for name in kind.reads}
     model = models.build(kind.Settings(), split.shapes, len(vocab))

@@ -10,10 +10,13 @@ from conftest import made_up
 from PIL import Image
 
 from medcap_paddle import baselines, encoder, feature_file, features, generate, models, runs, train
-from medcap_paddle.config import choose
+from medcap_paddle.config import TrainingSettings, choose
 from medcap_paddle.dataset import Studies
+from medcap_paddle.loss import focal
+from medcap_paddle.models.lstm import LSTMCaptioner
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import MedcapError, read_sealed, write_sealed, write_tensors
+from medcap_paddle.runtime.settings import for_digest
 
 TINY = choose("tiny").change(
     decoder={"dropout": 0.1, "feature_dropout": 0.0},
@@ -109,6 +112,73 @@ def test_a_validation_perplexity_that_is_no_number_stops_the_run(tmp_path, studi
 def test_a_schedule_of_no_known_name_is_refused(tmp_path, studies):
     with pytest.raises(MedcapError, match="schedule is 'linear': use cosine or constant"):
         fit(tmp_path, studies, schedule="linear")
+
+
+def test_it_learns_from_batches_by_tokens(tmp_path, studies):
+    _, history = fit(tmp_path, studies, epochs=6, batch_tokens=150, learning_rate=1e-2)
+    assert history.val_perplexity.iloc[-1] < 1.1
+    split = studies[0]
+    task = train.TeacherForcing(
+        models.build(TINY.decoder, SHAPES, 30), split, None, TINY.change(training={"batch_tokens": 150}).training
+    )
+    for epoch in (1, 2):
+        batches = list(task.batches(epoch))
+        assert len(batches) == task.steps and sum(rows for rows, _, _ in batches) == len(split)
+        assert max(batch.tokens[:, 1:].size for _, batch, _ in batches) <= 150
+
+
+class Heading(LSTMCaptioner):
+    """With a head that says from the image whether the first number of a view is large: a loss beside the words'."""
+
+    def __init__(self, settings, shapes, vocab_size):
+        super().__init__(settings, shapes, vocab_size)
+        self.head = paddle.nn.Linear(settings.embed, 1)
+
+    def auxiliary(self, inputs, tokens):
+        targets = (inputs["pooled"][:, :, :1].max(1) > 0.5).astype("float32")
+        return focal(self.head(self.encode_image(inputs)), targets).mean()
+
+
+def fit_heading(run_dir, studies, decoder=Heading, **changes):
+    split, val, vocab = studies
+    paddle.seed(0)
+    model = decoder(TINY.decoder.without_dropout(), SHAPES, len(vocab))
+    return model, train.fit(model, split, val, run_dir, TINY.change(training=changes).training)
+
+
+def test_an_auxiliary_head_learns_where_it_has_a_weight(tmp_path, studies):
+    model, history = fit_heading(tmp_path / "with", studies, auxiliary_weight=1.0, epochs=6)
+    assert list(history) == ["epoch", "train_perplexity", "auxiliary", "val_perplexity", "seconds"]
+    assert history.auxiliary.iloc[-1] < history.auxiliary.iloc[0] / 2
+    inputs, tokens = studies[0].batch(np.arange(len(studies[0])))
+    inputs = {name: paddle.to_tensor(array) for name, array in inputs.items()}
+    assert float(model.auxiliary(inputs, tokens)) < history.auxiliary.iloc[-2]  # what the column says it is
+    _, usual = fit_heading(tmp_path / "without", studies, epochs=6)
+    _, plain = fit_heading(tmp_path / "plain", studies, LSTMCaptioner, epochs=6)
+    assert usual.drop(columns="seconds").equals(plain.drop(columns="seconds"))  # of no weight, it changes nothing
+
+
+def test_a_weight_without_a_head_and_a_loss_that_is_no_number_are_named(tmp_path, studies, monkeypatch):
+    with pytest.raises(MedcapError, match="auxiliary_weight needs a loss that LSTMCaptioner does not bring: set it to"):
+        fit(tmp_path, studies, auxiliary_weight=0.5)
+    monkeypatch.setattr(Heading, "auxiliary", lambda self, inputs, tokens: paddle.full([], np.nan))
+    with pytest.raises(MedcapError, match="the loss of batch 1 .*not a number"):
+        fit_heading(tmp_path, studies, auxiliary_weight=0.5)
+
+
+def test_a_run_of_before_a_setting_existed_is_opened_and_not_trained_again(fitted, studies, tmp_path, capsys):
+    run_dir, model, history = fitted
+    shutil.copytree(run_dir, tmp_path / "old")
+    facts = read_sealed(run_dir / "model.json", "")
+    for name in TrainingSettings.LATER:
+        del facts["config"]["training"][name]
+    write_sealed(tmp_path / "old/model.json", facts)
+    assert runs.load(tmp_path / "old").config == TINY
+    runs.save(tmp_path / "old", TINY, studies[2], studies[0], {"encoder": "made up"})
+    assert (tmp_path / "old/weights.safetensors").exists()  # not set aside
+    digested = for_digest(TINY.training)
+    assert not set(digested) & set(TrainingSettings.LATER) and digested["epochs"] == TINY.training.epochs
+    assert for_digest(TINY.change(training={"frozen": 1}).training) == {**digested, "frozen": 1}
 
 
 def test_the_curves_are_of_one_training(tmp_path, studies):

@@ -103,6 +103,17 @@ def sentences(text: str) -> list[str]:
     return [" ".join(w if w in known else "x" for w in re.findall("[a-z]+", part)) for part in _END.split(text)]
 
 
+def telling(report: str) -> np.ndarray:
+    """Which words of a cleaned report stand in a sentence that affirms or leaves open an observation: bool [words]."""
+    words, out, start = report.split(), [], 0
+    for end, word in enumerate(words, 1):
+        if word == "." or end == len(words):
+            text = " ".join(words[start:end])
+            out += [any(present(sentence) for sentence in sentences(text))] * (end - start)
+            start = end
+    return np.array(out, bool)
+
+
 def patterns(phrases: dict[str, list[str]], blocks: list[str]) -> Iterator[dict]:
     """Entity ruler patterns of the phrases: word by word where there is a gap, else plain strings."""
     gap = [{"ORTH": {"NOT_IN": blocks}, "OP": "?"}] * SKIP

@@ -62,7 +62,8 @@ def take(studies: Studies, rows: Sequence[int] | np.ndarray) -> Studies:
     rows = np.arange(len(studies))[np.asarray(rows)]
     inputs = {name: [arrays[i] for i in rows] for name, arrays in studies.inputs.items()}
     table = studies.table.iloc[rows].reset_index(drop=True)
-    return replace(studies, table=table, inputs=inputs, tokens=[studies.tokens[i] for i in rows])
+    tokens, drafts = ([ids[i] for i in rows] if ids else [] for ids in (studies.tokens, studies.drafts))
+    return replace(studies, table=table, inputs=inputs, tokens=tokens, drafts=drafts)
 
 
 def patients(studies: Studies) -> list[str]:
@@ -103,10 +104,11 @@ class Index:
         deviation = np.where(deviation > 0, deviation, 1).astype("float32")
         index = getattr(_faiss(), DISTANCES[settings.distance].index)(values.shape[1])
         made = cls(settings, index, rows, [whose[row] for row in rows], mean, deviation)
-        index.add(made._prepared(values))
+        index.add(made.prepared(values))
         return made
 
-    def _prepared(self, values: np.ndarray) -> np.ndarray:
+    def prepared(self, values: np.ndarray) -> np.ndarray:
+        """The vectors [n, D] that are compared."""
         prepare = DISTANCES[self.settings.distance].prepare
         return np.ascontiguousarray(prepare((values - self.mean) / self.deviation), "float32")
 
@@ -115,7 +117,7 @@ class Index:
         asked, known = patients(studies), Counter(self.patients)
         own = max((known[patient] for patient in asked), default=0)
         wanted = min(k + own, len(self.rows))
-        _, found = self.faiss.search(self._prepared(vectors(studies, self.settings.array)), wanted)
+        _, found = self.faiss.search(self.prepared(vectors(studies, self.settings.array)), wanted)
         out = np.empty([len(studies), k], int)
         for row, patient in enumerate(asked):
             others = [place for place in found[row] if self.patients[place] != patient][:k]

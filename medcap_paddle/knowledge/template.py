@@ -16,7 +16,7 @@ such as scoliosis, is told by a word of its own (`NAMED_BY`); it is added, and d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import cache, lru_cache
 
 import numpy as np
@@ -122,6 +122,13 @@ def _named(label: str) -> tuple[str, str]:
 def sentence(finding: Finding) -> str:
     """The fixed sentence of a finding, cleaned."""
     return clean(phrasing._fill(phrasing.PHRASES[finding.name].say[0], finding))
+
+
+def wording(finding: Finding, words: Container[str]) -> str:
+    """The first phrase of a finding, cleaned, that has these words only; its fixed sentence where there is none."""
+    phrases = (clean(phrasing._fill(say, finding)) for say in phrasing.PHRASES[finding.name].say)
+    known = (text for text in phrases if all(word in words for word in text.split()))
+    return next(known, sentence(finding))
 
 
 @cache

@@ -57,15 +57,18 @@ class MultiHeadAttention(nn.Layer):
         self.keys_values = nn.Linear(width, 2 * width, bias_attr=False)
         self.output = FastBiasLinear(width, width)
 
-    def memory(self, rows: paddle.Tensor) -> paddle.Tensor:
-        """rows [B, N, E] to keys and values, [B, 2, heads, N, E / heads]."""
-        return self.keys_values(rows).reshape([*rows.shape[:2], 2, self.heads, -1]).transpose([0, 2, 3, 1, 4])
+    def memory(self, rows: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """rows [B, N, E] to keys and values, [B, heads, N, E / heads] each.
+
+        They are laid out once: a product with a view that only looks transposed copies it each time.
+        """
+        both = self.keys_values(rows).reshape([*rows.shape[:2], 2, self.heads, -1]).transpose([2, 0, 3, 1, 4])
+        return both[0].contiguous(), both[1].contiguous()
 
     def forward(
-        self, rows: paddle.Tensor, memory: paddle.Tensor, mask: paddle.Tensor
+        self, rows: paddle.Tensor, keys: paddle.Tensor, values: paddle.Tensor, mask: paddle.Tensor
     ) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """rows [B, T, E] ask `memory`; mask [B or 1, 1, T or 1, N]. New rows [B, T, E], weights [B, heads, T, N]."""
-        keys, values = memory.unbind(1)
+        """rows [B, T, E] ask a `memory`; mask [B or 1, 1, T or 1, N]. New rows [B, T, E], weights [B, heads, T, N]."""
         queries = self.query(rows).reshape([*rows.shape[:2], self.heads, -1]).transpose([0, 2, 1, 3])
         scores = paddle.matmul(queries * keys.shape[-1] ** -0.5, keys, transpose_y=True)
         weights = masked_softmax(scores, mask)

@@ -24,6 +24,7 @@ class AttentionLSTM(nn.Layer):
     """
 
     reads = ("pooled", "grid")
+    parts = {"visual": ("views", "places")}
 
     @dataclass(frozen=True)
     class Settings(DecoderSettings):

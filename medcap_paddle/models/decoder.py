@@ -6,9 +6,12 @@ no others. A view that a study does not have is a row of zeros.
     pooled  [B, K, D] float32      one vector a view
     grid    [B, K, G, D] float32   one vector for each place of a view
 
+    nodes, triples                 what is known of a study beside its images, of one view each: see `memory`
+
 Law: stepping through the words gives the logits of `forward`.
 
 A decoder that looks at places may tell where: `attention(inputs, tokens)` gives weights [B, T, K, G], for pictures.
+It may name `parts` that learn at rates of their own, and bring an `auxiliary` loss: see `runtime.stages`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from paddle import nn
 
 Inputs = Mapping[str, paddle.Tensor]
 State = tuple[paddle.Tensor, ...]  # batch first: a search selects rows of it
+SMALL = {"embed": 32, "hidden": 32, "attention": 32, "width": 32, "heads": 2, "layers": 1, "feed_forward": 64}
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class DecoderSettings:
     def without_dropout(self) -> DecoderSettings:
         """The same network without regularisation: every setting that ends in dropout or noise is 0."""
         return replace(self, **{f.name: 0.0 for f in fields(self) if f.name.endswith(("dropout", "noise"))})
+
+    def small(self) -> DecoderSettings:
+        """The same network in seconds, for a first look: no size of `SMALL` is greater than there."""
+        sizes = {f.name: min(getattr(self, f.name), SMALL[f.name]) for f in fields(self) if f.name in SMALL}
+        return replace(self, **sizes)
 
 
 class Decoder(Protocol):

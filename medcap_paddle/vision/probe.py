@@ -111,7 +111,9 @@ def auc_interval(
     return float(auc(np.ones(len(names)))), float(low), float(high)
 
 
-def out_of_fold(features: np.ndarray, targets: np.ndarray, groups: Sequence[str], folds: int = 5) -> np.ndarray:
+def out_of_fold(
+    features: np.ndarray, targets: np.ndarray, groups: Sequence[str], folds: int = 5, strength: float = STRENGTH
+) -> np.ndarray:
     """Logits of the rows themselves [S, L], by `coefficients`: of each by a model that saw no row of its group, such as
     its patient.
     """
@@ -120,7 +122,7 @@ def out_of_fold(features: np.ndarray, targets: np.ndarray, groups: Sequence[str]
     parts = GroupKFold(min(folds, len(set(groups)))).split(features, groups=groups)
     logits = np.empty(targets.shape)
     for rest, part in parts:
-        weight, bias = coefficients(features[rest], targets[rest])
+        weight, bias = coefficients(features[rest], targets[rest], strength)
         logits[part] = features[part] @ weight + bias
     return logits
 
