@@ -1,9 +1,11 @@
 # make run      notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
+# make knowledge notebooks 30 to 34, which go on from what make run wrote: decoders with knowledge, and their table
 # make test     all tests, the notebooks included
 # make encoder  train our small image encoder again, on drawings
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
 # make real     what we read in real radiographs: figures in work/real/figures.json (DATA holds nih_cxr and tb_cxr)
+# make sequence notebooks 40 and 41, from a recurrent cell to an impression of findings; figures in work/sequence/figures.json
 # make bench    how fast it is against PyTorch and Paddle as installed (in an environment of its own)
 #
 # DATA, WORK     the collection, and where everything is written
@@ -23,29 +25,49 @@ export DATA WORK IMAGES RUN PRESET
 
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
+KNOWLEDGE := $(sort $(wildcard notebooks/3[0-4]_*.ipynb))
+SEQUENCE := $(sort $(wildcard notebooks/4[0-3]_*.ipynb))
 CODE := medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
 
-.PHONY: run test encoder real soak coverage format bench
+.PHONY: run knowledge sequence test encoder real soak coverage format bench
 
 # Paths may hold blanks and Chinese: they reach the shell as variables, never as words of make.
+define paths
+set -e; \
+absolute() { case "$$1" in "" | /*) echo "$$1";; *) echo "$$PWD/$$1";; esac; }; \
+work=$$(absolute "$$WORK"); data=$$(absolute "$$DATA")
+endef
+define execute
+mkdir -p "$$work/notebooks"; \
+for notebook in $(1); do \
+	$(BIN)/python -m papermill $$notebook "$$work/$$notebook" --cwd notebooks -k python3 -l python \
+		-r data_dir "$$data" -r work_dir "$$work" -r run "$$RUN" -r preset "$$PRESET" \
+		-p quick $(if $(QUICK),True,False); \
+done
+endef
+
 run: $(BIN)/ready
-	@set -e; \
-	absolute() { case "$$1" in "" | /*) echo "$$1";; *) echo "$$PWD/$$1";; esac; }; \
-	work=$$(absolute "$$WORK"); data=$$(absolute "$$DATA"); \
+	@$(paths); \
 	if [ -n "$$IMAGES" ]; then \
 		if [ "$$IMAGES" != phantom ] || [ -z "$$data" ]; then echo "IMAGES=phantom needs DATA=<reports>"; exit 1; fi; \
 		$(BIN)/python -m medcap_paddle.phantom "$$work/collection" --redraw "$$data"; \
 		data="$$work/collection"; \
 	fi; \
-	mkdir -p "$$work/notebooks"; \
-	for notebook in $(NOTEBOOKS); do \
-		$(BIN)/python -m papermill $$notebook "$$work/$$notebook" --cwd notebooks -k python3 -l python \
-			-r data_dir "$$data" -r work_dir "$$work" -r run "$$RUN" -r preset "$$PRESET" \
-			-p quick $(if $(QUICK),True,False); \
-	done; \
+	$(call execute,$(NOTEBOOKS)); \
 	cat "$$work/summary.txt"; \
 	echo; echo "Predictions under their radiographs: $$WORK/runs/$$RUN/predictions.png"; \
 	echo "The notebooks as they ran: $$WORK/notebooks"
+
+knowledge: $(BIN)/ready
+	@$(paths); \
+	for file in reports.csv features.h5 vocab.json "runs/$$RUN/predictions.csv" runs/neighbour/predictions.csv; do \
+		if [ ! -e "$$work/$$file" ]; then \
+			echo "$$WORK/$$file is missing: make run first, with the same DATA, IMAGES, WORK, RUN and QUICK"; exit 1; \
+		fi; \
+	done; \
+	$(call execute,$(KNOWLEDGE)); \
+	cat "$$work/knowledge.txt"; \
+	echo; echo "The notebooks as they ran: $$WORK/notebooks"
 
 test: $(BIN)/ready
 	$(BIN)/python -m ruff check $(CODE)
@@ -63,6 +85,11 @@ encoder: $(BIN)/ready
 
 real: $(BIN)/ready
 	$(BIN)/python benchmarks/real.py "$${DATA:-../shared}" "$$WORK/real"
+
+sequence: $(BIN)/ready
+	@$(paths); \
+	$(call execute,$(SEQUENCE)); \
+	cat "$$work/sequence/figures.json"
 
 format: $(BIN)/ready
 	$(BIN)/python -m ruff check --fix $(CODE)

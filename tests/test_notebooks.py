@@ -9,6 +9,7 @@ import pandas as pd
 import papermill
 import pytest
 
+from medcap_paddle.knowledge import systems
 from medcap_paddle.notebook import start
 from medcap_paddle.runtime.files import MedcapError
 
@@ -98,6 +99,17 @@ def test_the_summary_says_what_it_was_made_of(work):
         assert row in summary
         metrics = json.loads((work / "runs" / row / "metrics.json").read_text())
         assert metrics["split"] == "test" and metrics["figures"]["cider"]["value"] >= 0
+
+
+def test_the_table_of_knowledge_has_every_system_before_and_after(work):
+    """And says what it was made of, and what is not told apart."""
+    text = (work / "knowledge.txt").read_text()
+    assert "DRAWN" in text and "test studies" in text and "told apart" in text
+    rows = [line.split()[0] for line in text.splitlines() if line.strip()]
+    for name in ("lstm", *systems.RUNS):
+        assert {name, f"{name}_teacher", f"{name}_completed"} <= set(rows)
+        assert json.loads((work / "runs" / name / "metrics.json").read_text())["split"] == "test"
+    assert {"neighbour", "medoid", "constant", "template"} <= set(rows)
 
 
 def test_a_missing_stage_names_its_notebook(tmp_path):
