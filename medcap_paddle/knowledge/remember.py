@@ -56,17 +56,12 @@ def best_threshold(logits: np.ndarray, truth: np.ndarray) -> tuple[float, float]
 
 def probed(train: Studies, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Logits out of fold [S, N], thresholds [N], and the strength of the linear model, the one of the best mean F1."""
-    found, values = [], strongest(train)
+    found, values = [], template.strongest(train, POOLED)
     for strength in STRENGTHS:
         logits = probe.out_of_fold(values, truth, patients(train), strength=strength)
         thresholds, f1 = np.array([best_threshold(*pair) for pair in zip(logits.T, truth.T, strict=True)]).T
         found.append((f1.mean(), logits, thresholds, strength))
     return max(found, key=lambda one: one[0])[1:]
-
-
-def strongest(studies: Studies) -> np.ndarray:
-    """The greatest of each number over the views of a study [S, D]."""
-    return np.stack([views.max(0) for views in studies.inputs[POOLED]])
 
 
 def remember(train: Studies, graph: Graph, content: str, words: Container[str], neighbours: int = NEIGHBOURS) -> Memory:
@@ -78,7 +73,7 @@ def remember(train: Studies, graph: Graph, content: str, words: Container[str], 
     entities, reports = [*graph.entities], list(train.table.report)
     index, truth = Index.of(train, RetrievalSettings()), told(reports, entities)
     logits, thresholds, strength = probed(train, truth)
-    weight, bias = probe.coefficients(strongest(train), truth, strength)
+    weight, bias = probe.coefficients(template.strongest(train, POOLED), truth, strength)
     near = index.search(train, min(neighbours, len(train) - 1))
     says = np.array([[triple in own for triple in graph.relations] for own in map(set, map(triples_of, reports))])
     place = {name: k for k, name in enumerate(entities)}

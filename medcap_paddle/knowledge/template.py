@@ -72,18 +72,19 @@ def logits(train: Studies, studies: Studies) -> np.ndarray:
     on the MeSH terms of train; for train itself out of fold, patients apart. MedcapError where train has no MeSH terms.
     """
     if LOGITS in train.inputs and LOGITS in studies.inputs:
-        return _greatest(studies, LOGITS)
+        return strongest(studies, LOGITS)
     targets = np.stack([label_vector(from_mesh(mesh)) for mesh in train.table.get("mesh", [""])])
     if not targets.any():
         raise MedcapError("train has no MeSH terms to learn findings from: take an encoder that gives logits")
-    known = _greatest(train, POOLED)
+    known = strongest(train, POOLED)
     if studies is train:
         return probe.out_of_fold(known, targets, patients(train))
     weight, bias = probe.coefficients(known, targets)
-    return _greatest(studies, POOLED) @ weight + bias
+    return strongest(studies, POOLED) @ weight + bias
 
 
-def _greatest(studies: Studies, array: str) -> np.ndarray:
+def strongest(studies: Studies, array: str) -> np.ndarray:
+    """The greatest of each number over the views of a study [n, D]. MedcapError where the studies lack the array."""
     if array not in studies.inputs:
         raise MedcapError(f'the template needs the input "{array}": load the studies with it')
     return np.stack([views.max(0) for views in studies.inputs[array]])

@@ -89,7 +89,7 @@ class Memory:
 
     def of_others(self, vectors: Sequence[np.ndarray]) -> Inputs:
         """The inputs of studies that are not of train, from the vectors of their views, [K, D] each."""
-        strongest, mean = (np.stack([how(views) for views in vectors]) for how in (_strongest, _mean))
+        strongest, mean = (np.stack([how(views, 0) for views in vectors]) for how in (np.max, np.mean))
         asked = prepare(mean, self.tensors["mean"], self.tensors["deviation"])
         nearest = np.argsort(-asked @ self.tensors["vectors"].T, 1, kind="stable")[:, : self.facts["neighbours"]]
         share = self.tensors["says"][nearest].mean(1, dtype="float32")
@@ -128,11 +128,3 @@ def prepare(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.
     """Vectors [n, D] standardised and of length 1: their products are cosines."""
     vectors = (vectors - mean) / deviation
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def _strongest(views: np.ndarray) -> np.ndarray:
-    return views.max(0)
-
-
-def _mean(views: np.ndarray) -> np.ndarray:
-    return views.mean(0)

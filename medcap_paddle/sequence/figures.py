@@ -1,4 +1,4 @@
-"""work/sequence/figures.json: what the notebooks 40 to 43 measured, in the form of `make real`.
+"""work/sequence/figures.json: what the notebooks of this folder measured, in the form of `make real`.
 
     {"figures": {name: {"value", "low", "high"}}}      and "p" of a figure that is compared with another one
 
