@@ -32,6 +32,7 @@ ROOMS = (
     *("knowledge.retrieval", "knowledge.template", "knowledge.graph", "knowledge", "drawing.graph"),
     *("phantom.body", "phantom.film", "phantom.frontal", "phantom.lateral", "phantom.signs", "phantom.lesions"),
     *("phantom.devices", "phantom.draw", "phantom.collection", "phantom.pretrain", "phantom", "phantom.__main__"),
+    *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.burned_in", "sequence.films"),
 )
 
 cpu.prepare()
