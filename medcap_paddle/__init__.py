@@ -32,7 +32,8 @@ ROOMS = (
     *("knowledge.retrieval", "knowledge.template", "knowledge.graph", "knowledge", "drawing.graph"),
     *("phantom.body", "phantom.film", "phantom.frontal", "phantom.lateral", "phantom.signs", "phantom.lesions"),
     *("phantom.devices", "phantom.draw", "phantom.collection", "phantom.pretrain", "phantom", "phantom.__main__"),
-    *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.burned_in", "sequence.films"),
+    *("sequence.figures", "sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
+    *("sequence.burned_in", "sequence.labelled", "sequence.films"),
 )
 
 cpu.prepare()

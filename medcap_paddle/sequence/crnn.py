@@ -10,6 +10,7 @@ convolution but the first is followed by batch normalisation (there: the fifth a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import paddle
@@ -28,11 +29,14 @@ class CRNNSettings:
     hidden: int = 64  # of each LSTM and direction
     pools: tuple[tuple[int, int], ...] = (SQUARE, SQUARE, NARROW, NARROW)  # after convolutions 1, 2, 4 and 6
 
+    @property
+    def step(self) -> int:
+        """Pixels of a line that a step takes."""
+        return math.prod(across for _, across in self.pools)
+
     def steps(self, width: int) -> int:
         """Columns that are left of a line of `width` pixels: the last convolution, of 2 x 2, takes one more."""
-        for _, across in self.pools:
-            width //= across
-        return width - 1
+        return width // self.step - 1
 
 
 class CRNN(nn.Layer):
@@ -54,10 +58,13 @@ class CRNN(nn.Layer):
         self.lstm = nn.LSTM(before, settings.hidden, num_layers=2, direction="bidirect", time_major=True)
         self.output = nn.Linear(2 * settings.hidden, classes)
 
-    def forward(self, lines: paddle.Tensor) -> paddle.Tensor:
+    def features(self, lines: paddle.Tensor) -> paddle.Tensor:
+        """What the output layer sees: [T, B, 2 hidden]."""
         height, width = lines.shape[2:]
         if height != HEIGHT or self.settings.steps(width) < 1:
             raise MedcapError(f"a line of {height} x {width} pixels: use `lines.fit`, which makes them {HEIGHT} high")
         columns = self.convolutions(lines)  # [B, 8 channels, 1, T]
-        sequence, _ = self.lstm(columns.squeeze(2).transpose([2, 0, 1]))
-        return self.output(sequence)
+        return self.lstm(columns.squeeze(2).transpose([2, 0, 1]))[0]
+
+    def forward(self, lines: paddle.Tensor) -> paddle.Tensor:
+        return self.output(self.features(lines))

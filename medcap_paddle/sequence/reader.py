@@ -1,8 +1,8 @@
 """The reader of lines: a CRNN, its alphabet, how it is trained, and its file.
 
-    train(films, settings, folder)  -> Reader and history, by the one loop (`runtime.loop`)
-    Reader.read(crops)              -> (text, confidence) of each; "" where there is no text
-    reader.safetensors              float16 weights; facts: alphabet, settings, what it was trained on
+train(films, settings, folder)  -> Reader and history, by the one loop (`runtime.loop`)
+Reader.read(crops)              -> (text, confidence) of each; "" where there is no text
+reader.safetensors              float16 weights; facts: alphabet, settings, what it was trained on
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from paddle import nn
 
 from ..config import TrainingSettings
 from ..runtime import loop
-from ..runtime.files import MedcapError, digest, read_tensors, write_tensors
+from ..runtime.files import MedcapError, read_tensors, write_tensors
 from ..runtime.workers import map_ordered
 from . import ctc, lines
 from .crnn import CRNN, CRNNSettings
@@ -57,8 +57,15 @@ class Source:
 class Reading(loop.Task):
     """The CTC loss of lines that are drawn for each epoch; on several ranks each draws its own."""
 
-    def __init__(self, source: Source, settings: TrainingSettings, count: int = LINES, alphabet: str = lines.ALPHABET):
-        self.source, self.settings, self.alphabet = source, settings, alphabet
+    def __init__(
+        self,
+        source: Source,
+        settings: TrainingSettings,
+        count: int = LINES,
+        alphabet: str = lines.ALPHABET,
+        step: int = CRNNSettings().step,
+    ):
+        self.source, self.settings, self.alphabet, self.step = source, settings, alphabet, step
         self.steps = count // settings.batch_size
 
     def inputs(self) -> list[object]:
@@ -77,7 +84,7 @@ class Reading(loop.Task):
         count, seed = min(CHUNK, self.steps - first) * size, [self.settings.seed, epoch, rank]
         drawn = [self.source.draw([*seed, first * size + k]) for k in range(count)]
         rows = sorted(((lines.fit(crop), lines.encode(text, self.alphabet)) for crop, text in drawn), key=_width)
-        batches = [batch([pixels for pixels, _ in part], [t for _, t in part]) for part in _parts(rows, size)]
+        batches = [batch(*zip(*part, strict=True), self.step) for part in _parts(rows, size)]
         return [batches[k] for k in np.random.default_rng([*seed, first]).permutation(len(batches))]
 
     def loss(self, network, batch, part: slice, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
@@ -97,14 +104,17 @@ def _parts(rows: list, size: int) -> Iterator[list]:
     return (rows[k : k + size] for k in range(0, len(rows), size))
 
 
-def batch(pixels: Sequence[np.ndarray], texts: list[tuple[int, ...]]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+def batch(
+    pixels: Sequence[np.ndarray], texts: Sequence[tuple[int, ...]], step: int = 4
+) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """Lines [32, W] of several widths as one array [B, 1, 32, W]: the last column of each is repeated.
 
-    Wide enough for every text: a squeezed line may have fewer steps than its text needs.
+    Wide enough for every text where a step takes `step` pixels: a squeezed line may have fewer steps than its text needs.
     """
     width = max(line.shape[1] for line in pixels)
-    width = max(width, 4 * (1 + max((ctc.steps_needed(text) for text in texts), default=0)))
-    return np.stack([np.pad(line, [(0, 0), (0, width - line.shape[1])], mode="edge") for line in pixels])[:, None], texts
+    width = max(width, step * (1 + max(1, *map(ctc.steps_needed, texts), 1)))
+    padded = [np.pad(line, [(0, 0), (0, width - line.shape[1])], mode="edge") for line in pixels]
+    return np.stack(padded)[:, None], list(texts)
 
 
 @dataclass
@@ -162,7 +172,8 @@ def train(
 ) -> tuple[Reader, pd.DataFrame]:
     """A reader trained on `count` lines an epoch, and the loss of each; `folder` as `loop.fit` writes it."""
     reader = reader or build(seed=settings.seed)
-    return reader, loop.fit(reader.network, Reading(source, settings, count, reader.alphabet), folder, settings)
+    task = Reading(source, settings, count, reader.alphabet, reader.network.settings.step)
+    return reader, loop.fit(reader.network, task, folder, settings)
 
 
 def errors(read: Sequence[str], texts: Sequence[str]) -> np.ndarray:
@@ -180,8 +191,3 @@ def rates(errors: np.ndarray) -> dict[str, dict[str, float]]:
     combine = {"cer": lambda s: s[:, 0] / s[:, 1], "exact": lambda s: s[:, 0] / s[:, 1]}
     counts = {"cer": errors[:, :2], "exact": np.stack([errors[:, 2], np.ones(len(errors))], 1)}
     return {name: spread.as_json() for name, spread in spreads(counts, combine, 1000).items()}
-
-
-def fingerprint(reader: Reader) -> str:
-    """Of the weights, for `loop`-free caching in notebooks."""
-    return digest(*loop.tensors(reader.network).values())
