@@ -50,7 +50,7 @@ def _shared(a: Box, b: Box) -> int:
 
 
 def score(labels: Sequence[Label], found: Sequence[Line]) -> np.ndarray:
-    """Of a film [4]: labelled lines, those found, those found and read exactly, lines found where nothing is labelled."""
+    """Of a film [4]: lines labelled, of them found, of them read exactly; lines found where nothing is labelled."""
     lines = [label for label in labels if label.kind == "line"]
     hits = [[line for line in found if is_found(label.box, line.box)] for label in lines]
     exact = sum(any(line.text == label.text for line in hit) for label, hit in zip(lines, hits, strict=True))

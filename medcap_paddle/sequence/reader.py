@@ -109,7 +109,7 @@ def batch(
 ) -> tuple[np.ndarray, list[tuple[int, ...]]]:
     """Lines [32, W] of several widths as one array [B, 1, 32, W]: the last column of each is repeated.
 
-    Wide enough for every text where a step takes `step` pixels: a squeezed line may have fewer steps than its text needs.
+    Wide enough for every text where a step takes `step` pixels: a squeezed line may have too few.
     """
     width = max(line.shape[1] for line in pixels)
     width = max(width, step * (1 + max(1, *map(ctc.steps_needed, texts), 1)))
