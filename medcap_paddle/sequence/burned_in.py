@@ -136,7 +136,7 @@ def main() -> None:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or DICOM")
     parser.add_argument("--mask", metavar="OUT", help="folder for PNGs in which the lines are black")
-    parser.add_argument("--reader", default=readers.SHIPPED, help="weights of another reader: see 42_crnn.ipynb")
+    parser.add_argument("--reader", default=readers.USUAL, help="weights of another reader: see 42_crnn.ipynb")
     options = parser.parse_args()
     with cli_errors():
         run(options.images, options.mask, readers.load(options.reader))

@@ -26,7 +26,7 @@ from .crnn import CRNN, CRNNSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-SHIPPED = Path(__file__).with_name("reader.safetensors")
+USUAL = Path(__file__).resolve().parents[2] / "work/sequence/reader.safetensors"  # where notebook 42 writes it
 SETTINGS = TrainingSettings(epochs=14, batch_size=32, learning_rate=2e-3, warmup=0.05)
 LINES = 3200  # drawn anew in every epoch
 CHUNK = 16  # batches whose lines are drawn at a time and sorted by width
@@ -146,7 +146,7 @@ def build(settings: CRNNSettings | None = None, alphabet: str = lines.ALPHABET, 
     return Reader(CRNN(settings or CRNNSettings(), len(alphabet) + 1), alphabet)
 
 
-def load(path: str | Path = SHIPPED) -> Reader:
+def load(path: str | Path = USUAL) -> Reader:
     """The reader of a file. MedcapError where it is missing, damaged, or of another kind."""
     remedy = "run 42_crnn.ipynb"
     tensors, facts = read_tensors(path, remedy)
