@@ -41,6 +41,8 @@ ROOMS = (
     *("phantom.devices", "phantom.draw", "phantom.anatomy", "phantom.folder", "phantom.collection"),
     *("phantom.pneumothorax", "phantom.pretrain", "phantom", "phantom.__main__"),
     *("sequence.figures", "sequence.cells", "sequence.seq2seq", "sequence.impressions"),
+    *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
+    *("sequence.burned_in", "sequence.labelled", "sequence.films"),
 )
 
 cpu.prepare()

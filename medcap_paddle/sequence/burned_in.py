@@ -1,0 +1,166 @@
+"""Text that is burned into radiographs: found, read, and blackened.
+
+    python -m medcap_paddle.sequence.burned_in IMAGE... [--mask OUT]
+
+prints a table in CSV (image, x, y, width, height, text, confidence; pixels of the image from its upper left corner) and
+writes to the folder OUT a PNG of every image with its lines blackened, for a person to check. PNG, JPEG and DICOM; of a
+DICOM file no header is copied.
+
+`candidates` proposes lines: strokes that are brighter or darker than what is around them (top-hat and black-hat of
+mathematical morphology, from OpenCV), at two thresholds; connected pixels are letters, letters of a height that stand
+side by side are a line. `reader.Reader` then decides: a candidate in which it reads nothing, or hesitates, is no line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .. import image
+from ..runtime.files import MedcapError, atomic, cli_errors, shown
+from . import reader as readers
+from .lines import MARGIN
+from .reader import Reader
+
+SIDE = 1024  # pixels of the longer side at which lines are looked for; smaller images stay as they are
+LEAST = 7  # pixels: the lowest letter
+HIGHEST = 0.065  # of the longer side: the highest letter
+THRESHOLDS = 24, 70  # gray levels between a stroke and what is around it
+SURE = 0.5  # the probability from which a reading counts
+
+Box = tuple[int, int, int, int]  # x, y, width, height
+
+
+@dataclass(frozen=True)
+class Line:
+    box: Box
+    text: str
+    confidence: float
+
+
+def candidates(pixels: np.ndarray) -> list[Box]:
+    """Boxes that may be lines of text in a film [H, W], in its own pixels."""
+    scale = min(1.0, SIDE / max(pixels.shape))
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    side = max(small.shape)
+    kernel = np.ones([side // 36 | 1] * 2, np.uint8)  # wider than any stroke
+    found: dict[Box, None] = {}
+    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
+        hat = cv2.morphologyEx(small, operation, kernel)
+        for threshold in THRESHOLDS:
+            letters = _letters(hat > threshold, HIGHEST * side)
+            found |= dict.fromkeys(_joined(letters))
+    return [tuple(round(n / scale) for n in box) for box in found]
+
+
+def _letters(mask: np.ndarray, highest: float) -> np.ndarray:
+    """Boxes [n, 4] of connected pixels that are as high, as wide and as full as letters are."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    x, y, width, height, area = stats[1:].T
+    full = area / (width * height)
+    fits = (height >= LEAST) & (height <= highest) & (width <= 1.7 * height) & (width * 8 >= height)
+    return stats[1:][fits & (full > 0.12) & (full < 0.97)][:, :4]
+
+
+def _joined(letters: np.ndarray) -> list[Box]:
+    """Lines of letters, from left to right: the next one has about the height of the last and overlaps its rows, and
+    the gap between them is less than that height.
+    """
+    lines: list[list[np.ndarray]] = []
+    for letter in letters[np.argsort(letters[:, 0])]:
+        for line in lines:
+            if _follows(line[-1], letter):
+                line.append(letter)
+                break
+        else:
+            lines.append([letter])
+    boxes = []
+    for line in map(np.array, lines):
+        low, high = line[:, :2].min(0), (line[:, :2] + line[:, 2:]).max(0)
+        boxes.append((*map(int, low), *map(int, high - low)))
+    return boxes
+
+
+def _follows(last: np.ndarray, letter: np.ndarray) -> bool:
+    gap = letter[0] - (last[0] + last[2])
+    height = max(last[3], letter[3])
+    shared = min(last[1] + last[3], letter[1] + letter[3]) - max(last[1], letter[1])
+    return -0.3 * height < gap < 0.8 * height and shared > 0.7 * height
+
+
+def cut(pixels: np.ndarray, box: Box, margin: float = MARGIN) -> np.ndarray:
+    """The pixels of a box and `margin` of its height around it, as far as the film goes."""
+    x, y, width, height = box
+    more = max(1, round(margin * height))
+    return pixels[max(0, y - more) : y + height + more, max(0, x - more) : x + width + more]
+
+
+def find(pixels: np.ndarray, reader: Reader, sure: float = SURE) -> list[Line]:
+    """Lines of text in a film, uint8 [H, W], from top to bottom. Of lines that overlap, the widest stays."""
+    boxes = candidates(pixels)
+    read = zip(boxes, reader.read([cut(pixels, box) for box in boxes]), strict=True)
+    lines = [Line(box, text, confidence) for box, (text, confidence) in read if text.strip() and confidence >= sure]
+    kept: list[Line] = []
+    for line in sorted(lines, key=lambda line: (len(line.text), line.confidence), reverse=True):
+        if not any(_overlap(line.box, other.box) > 0.3 for other in kept):
+            kept.append(line)
+    return sorted(kept, key=lambda line: (line.box[1], line.box[0]))
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Shared area, of that of the smaller box."""
+    sides = (min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k]) for k in (0, 1))
+    width, height = (max(0, side) for side in sides)
+    return width * height / min(a[2] * a[3], b[2] * b[3])
+
+
+def mask(pixels: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
+    """A copy of the film in which the lines, with their margin, are black."""
+    black = pixels.copy()
+    for line in lines:
+        cut(black, line.box)[...] = 0
+    return black
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m medcap_paddle.sequence.burned_in", description="Find, read and blacken text in radiographs."
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or DICOM")
+    parser.add_argument("--mask", metavar="OUT", help="folder for PNGs in which the lines are black")
+    parser.add_argument("--reader", default=readers.USUAL, help="weights of another reader: see 42_crnn.ipynb")
+    options = parser.parse_args()
+    with cli_errors():
+        run(options.images, options.mask, readers.load(options.reader))
+
+
+def run(paths: Sequence[str], out: str | None, reader: Reader) -> None:
+    """The command. MedcapError, before anything is written, where two images would give a PNG of one name or where a
+    PNG would take the place of its image.
+    """
+    targets = {path: Path(out, f"{Path(path).stem}.png") for path in paths} if out else {}
+    for path, target in targets.items():
+        if list(targets.values()).count(target) > 1 or target.resolve() == Path(path).resolve():
+            raise MedcapError(f"{target} would be written from several images or over {path}: choose other folders")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["image", "x", "y", "width", "height", "text", "confidence"])
+    for path in paths:
+        pixels = image.read(path)
+        lines = find(pixels, reader)
+        for line in lines:
+            table.writerow([shown(str(path)), *line.box, line.text, f"{line.confidence:.3f}"])
+        if path in targets:
+            with atomic(targets[path]) as temporary:
+                Image.fromarray(mask(pixels, lines)).save(temporary, "PNG")
+
+
+if __name__ == "__main__":
+    main()

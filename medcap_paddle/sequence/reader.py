@@ -1,0 +1,193 @@
+"""The reader of lines: a CRNN, its alphabet, how it is trained, and its file.
+
+train(films, settings, folder)  -> Reader and history, by the one loop (`runtime.loop`)
+Reader.read(crops)              -> (text, confidence) of each; "" where there is no text
+reader.safetensors              float16 weights; facts: alphabet, settings, what it was trained on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ..config import TrainingSettings
+from ..runtime import loop
+from ..runtime.files import MedcapError, read_tensors, write_tensors
+from ..runtime.workers import map_ordered
+from . import ctc, lines
+from .crnn import CRNN, CRNNSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+USUAL = Path(__file__).resolve().parents[2] / "work/sequence/reader.safetensors"  # where notebook 42 writes it
+SETTINGS = TrainingSettings(epochs=14, batch_size=32, learning_rate=2e-3, warmup=0.05)
+LINES = 3200  # drawn anew in every epoch
+CHUNK = 16  # batches whose lines are drawn at a time and sorted by width
+EMPTY = 0.12  # share of the lines that have no text
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where lines come from: patches of `films`, texts, fonts."""
+
+    films: Sequence[np.ndarray]  # gray [H, W] each, without text
+    fonts: Sequence[str] = lines.SEEN
+    text: Callable[[np.random.Generator], str] = lines.text
+    empty: float = EMPTY
+    narrow: float = 1.0
+    decoys: Sequence[np.ndarray] = ()  # pieces of film without text that look like it: half of what is empty
+
+    def draw(self, seed: Sequence[int]) -> tuple[np.ndarray, str]:
+        """A line as the detector cuts it out, uint8 [H, W], and its text; the same for the same seed."""
+        rng = np.random.default_rng(seed)
+        text = "" if rng.random() < self.empty else self.text(rng)
+        if not text and len(self.decoys) and rng.random() < 0.5:
+            return self.decoys[rng.integers(len(self.decoys))], text
+        film, font = self.films[rng.integers(len(self.films))], str(rng.choice(list(self.fonts)))
+        return lines.draw(text, font, film, rng, self.narrow), text
+
+
+class Reading(loop.Task):
+    """The CTC loss of lines that are drawn for each epoch; on several ranks each draws its own."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: TrainingSettings,
+        count: int = LINES,
+        alphabet: str = lines.ALPHABET,
+        step: int = CRNNSettings().step,
+    ):
+        self.source, self.settings, self.alphabet, self.step = source, settings, alphabet, step
+        self.steps = count // settings.batch_size
+
+    def inputs(self) -> list[object]:
+        sample = [self.source.draw([self.settings.seed, 0, k]) for k in range(20)]
+        return [self.alphabet, self.steps, *(text for _, text in sample), *(crop for crop, _ in sample)]
+
+    def batches(self, epoch: int) -> Iterator[loop.Rows]:
+        rank, _ = loop.distributed.world()
+        chunks = ((epoch, rank, first) for first in range(0, self.steps, CHUNK))
+        for chunk in map_ordered(self._chunk, chunks, ahead=1, workers=1):
+            for pixels, texts in chunk:
+                yield len(texts), (paddle.to_tensor(pixels), texts), 1.0
+
+    def _chunk(self, epoch: int, rank: int, first: int) -> list[tuple[np.ndarray, list[tuple[int, ...]]]]:
+        size = self.settings.batch_size
+        count, seed = min(CHUNK, self.steps - first) * size, [self.settings.seed, epoch, rank]
+        drawn = [self.source.draw([*seed, first * size + k]) for k in range(count)]
+        rows = sorted(((lines.fit(crop), lines.encode(text, self.alphabet)) for crop, text in drawn), key=_width)
+        batches = [batch(*zip(*part, strict=True), self.step) for part in _parts(rows, size)]
+        return [batches[k] for k in np.random.default_rng([*seed, first]).permutation(len(batches))]
+
+    def loss(self, network, batch, part: slice, share: float) -> tuple[paddle.Tensor, paddle.Tensor]:
+        pixels, texts = batch
+        loss = ctc.loss(network(pixels[part]), texts[part]).sum() * (share / len(texts))
+        return loss, loss.detach().reshape([1])
+
+    def figures(self, sums: np.ndarray) -> dict[str, float]:
+        return {"loss": float(sums[0]) / self.steps / loop.distributed.world()[1]}
+
+
+def _width(row: tuple[np.ndarray, tuple[int, ...]]) -> int:
+    return row[0].shape[1]
+
+
+def _parts(rows: list, size: int) -> Iterator[list]:
+    return (rows[k : k + size] for k in range(0, len(rows), size))
+
+
+def batch(
+    pixels: Sequence[np.ndarray], texts: Sequence[tuple[int, ...]], step: int = 4
+) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """Lines [32, W] of several widths as one array [B, 1, 32, W]: the last column of each is repeated.
+
+    Wide enough for every text where a step takes `step` pixels: a squeezed line may have too few.
+    """
+    width = max(line.shape[1] for line in pixels)
+    width = max(width, step * (1 + max(1, *map(ctc.steps_needed, texts), 1)))
+    padded = [np.pad(line, [(0, 0), (0, width - line.shape[1])], mode="edge") for line in pixels]
+    return np.stack(padded)[:, None], list(texts)
+
+
+@dataclass
+class Reader:
+    network: CRNN
+    alphabet: str
+
+    def log_p(self, crop: np.ndarray) -> np.ndarray:
+        """Log probabilities [T, C] of a line of gray values [H, W]."""
+        self.network.eval()
+        with paddle.no_grad():
+            logits = self.network(paddle.to_tensor(lines.fit(crop)[None, None]))
+            return nn.functional.log_softmax(logits, -1).numpy()[:, 0].astype("float64")
+
+    def read(self, crops: Sequence[np.ndarray], width: int = 8) -> list[tuple[str, float]]:
+        """The most probable text of each line by a prefix beam of `width`, and its probability."""
+        found = (ctc.prefix_beam(self.log_p(crop), width) for crop in crops)
+        return [(lines.decode(text, self.alphabet), float(np.exp(log_p))) for text, log_p in found]
+
+    def save(self, path: str | Path, facts: dict | None = None) -> None:
+        tensors = {name: t.numpy().astype(np.float16) for name, t in self.network.state_dict().items()}
+        settings = {"alphabet": self.alphabet, "settings": asdict(self.network.settings)}
+        write_tensors(path, tensors, {**settings, **(facts or {})})
+
+
+def build(settings: CRNNSettings | None = None, alphabet: str = lines.ALPHABET, seed: int = 0) -> Reader:
+    """A reader that has learnt nothing."""
+    paddle.seed(seed)
+    return Reader(CRNN(settings or CRNNSettings(), len(alphabet) + 1), alphabet)
+
+
+def load(path: str | Path = USUAL) -> Reader:
+    """The reader of a file. MedcapError where it is missing, damaged, or of another kind."""
+    remedy = "run 42_crnn.ipynb"
+    tensors, facts = read_tensors(path, remedy)
+    try:
+        kept = dict(facts["settings"])
+        settings = CRNNSettings(**{**kept, "pools": tuple(map(tuple, kept["pools"]))})
+        reader = build(settings, facts["alphabet"])
+        wrong = {n for n, t in reader.network.state_dict().items() if list(tensors[n].shape) != list(t.shape)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise MedcapError(f"{path} is no reader of lines ({error}): {remedy}") from error
+    if wrong:
+        raise MedcapError(f"{path} has other shapes in {', '.join(sorted(wrong))}: {remedy}")
+    reader.network.set_state_dict({name: array.astype(np.float32) for name, array in tensors.items()})
+    return reader
+
+
+def train(
+    source: Source,
+    folder: str | Path,
+    settings: TrainingSettings = SETTINGS,
+    count: int = LINES,
+    reader: Reader | None = None,
+) -> tuple[Reader, pd.DataFrame]:
+    """A reader trained on `count` lines an epoch, and the loss of each; `folder` as `loop.fit` writes it."""
+    reader = reader or build(seed=settings.seed)
+    task = Reading(source, settings, count, reader.alphabet, reader.network.settings.step)
+    return reader, loop.fit(reader.network, task, folder, settings)
+
+
+def errors(read: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+    """Of each line [n, 3]: edits (Levenshtein) from the text, letters of the text, 1 where it is exact."""
+    from nltk import edit_distance
+
+    rows = [(edit_distance(a, b), len(b), a == b) for a, b in zip(read, texts, strict=True)]
+    return np.array(rows, float).reshape(-1, 3)
+
+
+def rates(errors: np.ndarray) -> dict[str, dict[str, float]]:
+    """Character error rate and share of exact lines with 95% intervals: the bootstrap over lines."""
+    from ..metrics.bootstrap import spreads
+
+    combine = {"cer": lambda s: s[:, 0] / s[:, 1], "exact": lambda s: s[:, 0] / s[:, 1]}
+    counts = {"cer": errors[:, :2], "exact": np.stack([errors[:, 2], np.ones(len(errors))], 1)}
+    return {name: spread.as_json() for name, spread in spreads(counts, combine, 1000).items()}
