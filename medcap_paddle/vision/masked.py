@@ -82,7 +82,7 @@ class Folders:
     def items(self, folder: Path) -> Iterator[Item]:
         images = named(folder / "images")
         masks = {path.name: named(path) for path in sorted((folder / "masks").iterdir()) if path.is_dir()}
-        for structure, files in masks.items():
+        for files in masks.values():
             if lost := sorted(files.keys() - images.keys()):
                 raise MedcapError(f"{files[lost[0]]} has no image in {folder / 'images'}: add it, or remove the mask")
         patients = patients_of(folder)
@@ -103,12 +103,9 @@ def items(folder: str | Path) -> list[Item]:
     found = sorted(layout.items(folder), key=lambda item: item.name)
     if not any(item.masks for item in found):
         raise MedcapError(f"{folder} has no mask of any of its {len(found)} images: {LAYOUT}")
+    if twice := [name for name, count in Counter(item.name for item in found).items() if count > 1]:
+        raise MedcapError(f"{folder} has the image {twice[0]} twice: remove one row")
     return found
-
-
-def structures(found: list[Item]) -> dict[str, int]:
-    """How many images have a mask of each structure."""
-    return dict(sorted(Counter(name for item in found for name in item.masks).items()))
 
 
 def name_of(path: str | Path) -> str:

@@ -60,7 +60,7 @@ def unet_valid(structures: int) -> nn.Layer:
 
 
 def unet_lite0(structures: int) -> nn.Layer:
-    encoder = lite0.FineTuned()
+    encoder = lite0.Lite0()
     return PyramidUNet(encoder, encoder.stages, [16, 24, 40, 112, 320], structures)
 
 
