@@ -23,8 +23,9 @@ def cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tenso
 
 
 def dice(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
-    """1 - Dice with probabilities for pixels, 2 sum(p t) / (sum(p) + sum(t)), after Milletari et al. ("V-Net", 3DV 2016),
-    whose denominator has squares.
+    """1 - Dice with probabilities for pixels, 2 sum(p t) / (sum(p) + sum(t)).
+
+    After Milletari et al. ("V-Net", 3DV 2016), whose denominator has squares.
     """
     p = F.sigmoid(logits)
     both, total = (p * targets).sum(PLACES), (p + targets).sum(PLACES)
