@@ -20,6 +20,7 @@ from PIL import Image
 from .runtime.files import MedcapError
 from .vision.doubts import doubt
 from .vision.film import read
+from .vision.square import placement
 
 TOLERANCE = 0.002  # of a number in a response; one gray level is 0.004 / std
 
@@ -90,14 +91,11 @@ def transform(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     The longer side becomes S and the shorter is padded: squeezing would change the width of the heart against that of
     the chest, which is a finding, and cropping would cut off the costophrenic angles.
     """
-    size, (height, width) = preprocessing.size, image.shape
-    scale = size / max(height, width)
-    shape = max(1, round(width * scale)), max(1, round(height * scale))
-    method = Image.Resampling[preprocessing.shrink if scale < 1 else preprocessing.enlarge]
-    small = np.asarray(Image.fromarray(image).resize(shape, method), np.float32) / 255
-    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
+    size, (rows, columns) = preprocessing.size, placement(image.shape, preprocessing.size)
+    shape = columns.stop - columns.start, rows.stop - rows.start
+    method = Image.Resampling[preprocessing.shrink if size < max(image.shape) else preprocessing.enlarge]
     square = np.full((size, size), preprocessing.padding, np.float32)
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
+    square[rows, columns] = np.asarray(Image.fromarray(image).resize(shape, method), np.float32) / 255
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     return (square - mean) / std
 

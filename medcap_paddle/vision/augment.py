@@ -28,17 +28,30 @@ GENTLE = Augmentation()
 
 def augment(pixels: np.ndarray, rng: np.random.Generator, how: Augmentation = GENTLE) -> np.ndarray:
     """uint8 [H, W], changed by as much as `how` allows."""
+    return augment_masked(pixels, np.zeros((0, *pixels.shape), bool), rng, how)[0]
+
+
+def augment_masked(
+    pixels: np.ndarray, masks: np.ndarray, rng: np.random.Generator, how: Augmentation = GENTLE
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image, uint8 [H, W], and its masks, bool [C, H, W], moved together; only the image changes its tones."""
     height, width = pixels.shape
     zoom, turn = rng.uniform(*how.zoom), rng.uniform(-how.turn, how.turn)
     a, b = np.cos(turn) / zoom, np.sin(turn) / zoom
     x, y = (side * (0.5 + rng.uniform(-how.shift, how.shift)) for side in (width, height))
     matrix = (a, b, width / 2 - a * x - b * y, -b, a, height / 2 + b * x - a * y)
-    moved = Image.fromarray(pixels).transform(
-        (width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-    )
+
+    def moved(layer: np.ndarray) -> np.ndarray:
+        size, affine = (width, height), Image.Transform.AFFINE
+        return np.asarray(Image.fromarray(layer).transform(size, affine, matrix, Image.Resampling.BILINEAR))
+
     tones = 255 * np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(rng.uniform(-how.gamma, how.gamma)))
     noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(0, how.noise))
     if how.contrast:
         tones = MIDDLE + (tones - MIDDLE) * np.float32(np.exp(rng.uniform(-how.contrast, how.contrast)))
-    changed = np.clip(tones[np.asarray(moved)] + noise, 0, 255).astype(np.uint8)
-    return changed[:, ::-1] if how.mirror and rng.random() < 0.5 else changed
+    changed = np.clip(tones[moved(pixels)] + noise, 0, 255).astype(np.uint8)
+    layers = [moved(mask.astype(np.uint8) * 255) > MIDDLE for mask in masks]
+    masks = np.stack(layers) if layers else masks
+    if how.mirror and rng.random() < 0.5:
+        return changed[:, ::-1], masks[..., ::-1]
+    return changed, masks

@@ -1,0 +1,53 @@
+"""What masks show, and what follows from what: the union of both lungs is known where each lung is.
+
+A collection may know less than another: `tb_cxr` has one mask of both lungs, `jsrt` one of each. A network has a
+channel for each part and none for a union; the logit of a union follows from those of its parts, so that a mask of
+the union teaches both parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import paddle
+from paddle import nn
+
+# sides are the patient's: the left lung is on the right of the picture
+UNIONS = {"lungs": ("right_lung", "left_lung")}
+
+
+def outputs(structures: Iterable[str]) -> list[str]:
+    """These structures and the unions that follow from them, in order of names."""
+    names = set(structures)
+    return sorted(names | {union for union, parts in UNIONS.items() if names.issuperset(parts)})
+
+
+def channels(names: Sequence[str]) -> list[str]:
+    """Those of `names` that need a channel of their own."""
+    return [name for name in names if not set(names).issuperset(UNIONS.get(name, (name, "")))]
+
+
+def complete(masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The masks of an image, bool [H, W] by name, with the unions that follow from them."""
+    given = {name: parts for name, parts in UNIONS.items() if name not in masks and masks.keys() >= set(parts)}
+    return masks | {name: np.logical_or.reduce([masks[part] for part in parts]) for name, parts in given.items()}
+
+
+class Structured(nn.Layer):
+    """A network with a channel for each of `channels(names)` -> logits [B, C, H, W] of all `names`, in their order."""
+
+    def __init__(self, network: nn.Layer, names: Sequence[str]):
+        super().__init__()
+        self.network, self.names, self.own = network, tuple(names), channels(names)
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        logits = self.network(images)
+        return paddle.stack([self._logit(logits, name) for name in self.names], 1)
+
+    def _logit(self, logits: paddle.Tensor, name: str) -> paddle.Tensor:
+        if name in self.own:
+            return logits[:, self.own.index(name)]
+        a, b = (logits[:, self.own.index(part)] for part in UNIONS[name])
+        # p = 1 - (1 - p_a)(1 - p_b), as a logit: log(e^a + e^b + e^(a + b))
+        return paddle.logsumexp(paddle.stack([a, b, a + b]), 0)
