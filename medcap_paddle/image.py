@@ -85,21 +85,21 @@ def difference(found: object, expected: dict) -> str:
 
 
 def transform(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """uint8 [H, W] to float32 [3, S, S].
+    """uint8 [H, W], or [H, W, 3] in colour, to float32 [3, S, S].
 
     The longer side becomes S and the shorter is padded: squeezing would change the width of the heart against that of
     the chest, which is a finding, and cropping would cut off the costophrenic angles.
     """
-    size, (height, width) = preprocessing.size, image.shape
+    size, (height, width, *colours) = preprocessing.size, image.shape
     scale = size / max(height, width)
     shape = max(1, round(width * scale)), max(1, round(height * scale))
     method = Image.Resampling[preprocessing.shrink if scale < 1 else preprocessing.enlarge]
     small = np.asarray(Image.fromarray(image).resize(shape, method), np.float32) / 255
     top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    square = np.full((size, size), preprocessing.padding, np.float32)
+    square = np.full((size, size, *colours), preprocessing.padding, np.float32)
     square[top : top + small.shape[0], left : left + small.shape[1]] = small
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
-    return (square - mean) / std
+    return ((square.transpose(2, 0, 1) if colours else square) - mean) / std
 
 
 def prepared(paths: Sequence[str | Path], preprocessing: Preprocessing) -> list[tuple[np.ndarray, str] | MedcapError]:

@@ -27,8 +27,8 @@ GENTLE = Augmentation()
 
 
 def augment(pixels: np.ndarray, rng: np.random.Generator, how: Augmentation = GENTLE) -> np.ndarray:
-    """uint8 [H, W], changed by as much as `how` allows."""
-    height, width = pixels.shape
+    """uint8 [H, W] or [H, W, 3], changed by as much as `how` allows."""
+    height, width, *colours = pixels.shape
     zoom, turn = rng.uniform(*how.zoom), rng.uniform(-how.turn, how.turn)
     a, b = np.cos(turn) / zoom, np.sin(turn) / zoom
     x, y = (side * (0.5 + rng.uniform(-how.shift, how.shift)) for side in (width, height))
@@ -38,6 +38,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator, how: Augmentation = GE
     )
     tones = 255 * np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(rng.uniform(-how.gamma, how.gamma)))
     noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(0, how.noise))
+    noise = noise[..., None] if colours else noise
     if how.contrast:
         tones = MIDDLE + (tones - MIDDLE) * np.float32(np.exp(rng.uniform(-how.contrast, how.contrast)))
     changed = np.clip(tones[np.asarray(moved)] + noise, 0, 255).astype(np.uint8)
