@@ -21,6 +21,7 @@ image that was trained on is evaluated by the network that has not seen it, and 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -301,7 +302,9 @@ def predict(run: str | Path, paths: Sequence[str | Path]) -> tuple[pd.DataFrame,
     import pandas as pd
 
     trained = Run.load(run)
-    files = [file for path in map(str, paths) for file in (Files(path, "").images if Path(path).is_dir() else [path])]
+    files = [
+        file for path in map(str, paths) for file in (Files(path, os.devnull).images if Path(path).is_dir() else [path])
+    ]
     empty = np.zeros((len(files), len(trained.classes)), np.float32)
     asked = Labelled(files, files, files, empty, trained.classes, trained.task)
     if not files:

@@ -123,7 +123,7 @@ def _column(cells, names: Sequence[str]) -> str:
 
 def _find(folder: str | Path, table: str | Path, names: list[str]) -> tuple[list[str], list[str]]:
     """The path of each image, and why there is none."""
-    files = Files(folder, "")
+    files = Files(folder, os.devnull)
     inside = os.path.abspath(table).startswith(os.path.abspath(folder) + os.sep)
     finder = ByPath(files, names, os.path.abspath(table) if inside else os.path.join(files.folder, "labels.csv"))
     found = [finder.find(name) if name else ("", ()) for name in names]
