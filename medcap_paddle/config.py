@@ -48,7 +48,7 @@ class TrainingSettings:
     batch_size: int = 32
     epochs: int = 24
     learning_rate: float = 2e-3
-    schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or "constant"
+    schedule: str = "cosine"  # of the learning rate, to 0 at the last epoch; or another of loop.SCHEDULES
     warmup: float = 0.0  # share of the steps in which the learning rate rises to its value
     weight_decay: float = 0.0
     clip: float = 5.0  # global gradient norm

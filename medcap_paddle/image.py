@@ -86,16 +86,17 @@ def difference(found: object, expected: dict) -> str:
 
 
 def transform(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """uint8 [H, W] to float32 [3, S, S].
+    """uint8 [H, W], or [H, W, 3] in colour, to float32 [3, S, S].
 
     The longer side becomes S and the shorter is padded: squeezing would change the width of the heart against that of
     the chest, which is a finding, and cropping would cut off the costophrenic angles.
     """
-    size, (rows, columns) = preprocessing.size, placement(image.shape, preprocessing.size)
+    size, (rows, columns) = preprocessing.size, placement(image.shape[:2], preprocessing.size)
     shape = columns.stop - columns.start, rows.stop - rows.start
-    method = Image.Resampling[preprocessing.shrink if size < max(image.shape) else preprocessing.enlarge]
-    square = np.full((size, size), preprocessing.padding, np.float32)
+    method = Image.Resampling[preprocessing.shrink if size < max(image.shape[:2]) else preprocessing.enlarge]
+    square = np.full((size, size, *image.shape[2:]), preprocessing.padding, np.float32)
     square[rows, columns] = np.asarray(Image.fromarray(image).resize(shape, method), np.float32) / 255
+    square = square.transpose(2, 0, 1) if image.ndim == 3 else square
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     return (square - mean) / std
 

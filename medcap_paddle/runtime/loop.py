@@ -35,9 +35,27 @@ if TYPE_CHECKING:
 
 WEIGHTS, HISTORY, PREVIOUS = "weights.safetensors", "history.csv", "previous.safetensors"
 LR_HINT = "train with a lower learning_rate or clip"
-SCHEDULES: dict[str, Callable[[float, int], lr.LRScheduler]] = {
-    "cosine": lambda rate, steps: lr.CosineAnnealingDecay(rate, max(steps, 1)),
-    "constant": lambda rate, steps: lr.LambdaDecay(rate, lambda _: 1.0),
+WAIT, DROP = 2, 0.1  # epochs without a better figure before the rate drops, and by what factor
+Figures = Callable[[], list[float]]  # the task's best figure, epoch by epoch
+
+
+def drops(figures: list[float], wait: int = WAIT) -> int:
+    """How often `wait` epochs in a row, counted anew after each drop, brought no smaller figure."""
+    least, since, count = math.inf, 0, 0
+    for value in figures:
+        since = 0 if value < least else since + 1
+        least = min(least, value)
+        if since == wait:
+            since, count = 0, count + 1
+    return count
+
+
+# rate, steps of the whole training, figures -> the learning rate, whose `step(k)` sets that of step k
+SCHEDULES: dict[str, Callable[[float, int, Figures], lr.LRScheduler]] = {
+    "cosine": lambda rate, steps, _: lr.CosineAnnealingDecay(rate, max(steps, 1)),
+    "constant": lambda rate, *_: lr.LambdaDecay(rate, lambda _: 1.0),
+    "step": lambda rate, steps, _: lr.StepDecay(rate, max(steps // 3, 1), DROP),
+    "plateau": lambda rate, _, figures: lr.LambdaDecay(rate, lambda _: DROP ** drops(figures())),
 }
 Rows = tuple[int, Any, float]  # rows of a batch, the batch itself, its share: R times its part of all ranks' rows
 
@@ -102,7 +120,14 @@ def fit(
     folder = Path(folder)
     weights, checkpoint = folder / WEIGHTS, folder / "checkpoint.safetensors"
     rank, _ = distributed.world()
-    optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps)
+    history: list[dict[str, float]] = []
+
+    def figures() -> list[float]:
+        if not task.best:
+            raise MedcapError(f"schedule {settings.schedule!r} follows a figure on val: give val, or choose another")
+        return [row[task.best] for row in history]
+
+    optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps, figures)
     inputs = digest(for_digest(settings), *task.inputs(), *tensors(module).values())
     with ExitStack() as stack:
         if not rank:
@@ -110,7 +135,7 @@ def fit(
         if (folder / HISTORY).exists() and cache.is_current(weights, inputs, quiet=rank > 0):
             load_weights(module, weights, "train again")
             return pd.read_csv(folder / HISTORY)
-        history = restore(checkpoint, inputs, module, optimizer)
+        history += restore(checkpoint, inputs, module, optimizer)
         distributed.barrier()  # before the first rank may remove the checkpoint
         record = stack.enter_context(_recorder(folder, fresh=not history)) if not rank else None
         learn, done = _learner(module, task, optimizer, settings.precision), len(history) * task.steps
@@ -136,7 +161,7 @@ def fit(
 
 
 def optimizer_of(
-    module: nn.Layer, settings: TrainingSettings, steps: int
+    module: nn.Layer, settings: TrainingSettings, steps: int, figures: Figures = list
 ) -> tuple[paddle.optimizer.Optimizer, lr.LRScheduler]:
     """Adam (Kingma and Ba, ICLR 2015), or AdamW (Loshchilov and Hutter, ICLR 2019) where there is weight decay; and
     its learning rate, whose `step(k)` sets that of step k. MedcapError on settings that cannot be had here.
@@ -145,7 +170,7 @@ def optimizer_of(
     if settings.schedule not in SCHEDULES:
         raise MedcapError(f"schedule is {settings.schedule!r}: use {' or '.join(SCHEDULES)}")
     rising = round(settings.warmup * steps)
-    rate = SCHEDULES[settings.schedule](settings.learning_rate, steps - rising)
+    rate = SCHEDULES[settings.schedule](settings.learning_rate, steps - rising, figures)
     if rising:
         rate = lr.LinearWarmup(rate, rising, settings.learning_rate / (rising + 1), settings.learning_rate)
     options = {"parameters": module.parameters(), "grad_clip": nn.ClipGradByGlobalNorm(settings.clip)}

@@ -27,15 +27,17 @@ GENTLE = Augmentation()
 
 
 def augment(pixels: np.ndarray, rng: np.random.Generator, how: Augmentation = GENTLE) -> np.ndarray:
-    """uint8 [H, W], changed by as much as `how` allows."""
-    return augment_masked(pixels, np.zeros((0, *pixels.shape), bool), rng, how)[0]
+    """uint8 [H, W] or [H, W, 3], changed by as much as `how` allows."""
+    return augment_masked(pixels, np.zeros((0, *pixels.shape[:2]), bool), rng, how)[0]
 
 
 def augment_masked(
     pixels: np.ndarray, masks: np.ndarray, rng: np.random.Generator, how: Augmentation = GENTLE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An image, uint8 [H, W], and its masks, bool [C, H, W], moved together; only the image changes its tones."""
-    height, width = pixels.shape
+    """An image, uint8 [H, W] or [H, W, 3], and its masks, bool [C, H, W], moved together; only the image changes its
+    tones.
+    """
+    height, width, *colours = pixels.shape
     zoom, turn = rng.uniform(*how.zoom), rng.uniform(-how.turn, how.turn)
     a, b = np.cos(turn) / zoom, np.sin(turn) / zoom
     x, y = (side * (0.5 + rng.uniform(-how.shift, how.shift)) for side in (width, height))
@@ -47,6 +49,7 @@ def augment_masked(
 
     tones = 255 * np.linspace(0, 1, 256, dtype=np.float32) ** np.float32(np.exp(rng.uniform(-how.gamma, how.gamma)))
     noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(0, how.noise))
+    noise = noise[..., None] if colours else noise
     if how.contrast:
         tones = MIDDLE + (tones - MIDDLE) * np.float32(np.exp(rng.uniform(-how.contrast, how.contrast)))
     changed = np.clip(tones[moved(pixels)] + noise, 0, 255).astype(np.uint8)

@@ -95,6 +95,21 @@ def auc_interval(
     of each row, since the films of a patient are alike. Equal scores count half. NaN where it is undefined; no interval
     where that is so in more than 5% of the resamples.
     """
+    value, found = auc_resamples(scores, target, groups, number, seed)
+    return value, *interval(found)
+
+
+def interval(found: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of resamples [R]; NaN where more than 5% of them are undefined."""
+    defined = found[np.isfinite(found)]
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) >= 0.95 * len(found) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def auc_resamples(
+    scores: np.ndarray, target: np.ndarray, groups: Sequence[str], number: int = 1000, seed: int = 0
+) -> tuple[float, np.ndarray]:
+    """The AUC and its values over the resamples [number] of `auc_interval`; NaN where it is undefined."""
     values, level = np.unique(scores, return_inverse=True)
     names, group = np.unique(np.asarray(groups, str), return_inverse=True)
     rng, sick = np.random.default_rng(seed), np.asarray(target, bool)
@@ -105,10 +120,7 @@ def auc_interval(
         return (ill * (np.cumsum(well) - well / 2)).sum() / pairs if pairs else np.nan
 
     drawn = (np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names)) for _ in range(number))
-    found = np.array([auc(times) for times in drawn])
-    defined = found[np.isfinite(found)]
-    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) >= 0.95 * number else (np.nan, np.nan)
-    return float(auc(np.ones(len(names)))), float(low), float(high)
+    return float(auc(np.ones(len(names)))), np.array([auc(times) for times in drawn])
 
 
 def out_of_fold(
