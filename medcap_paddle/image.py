@@ -20,7 +20,7 @@ from PIL import Image
 from .runtime.files import MedcapError
 from .vision.doubts import doubt
 from .vision.film import read
-from .vision.square import placement
+from .vision.square import squared
 
 TOLERANCE = 0.002  # of a number in a response; one gray level is 0.004 / std
 
@@ -91,11 +91,8 @@ def transform(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     The longer side becomes S and the shorter is padded: squeezing would change the width of the heart against that of
     the chest, which is a finding, and cropping would cut off the costophrenic angles.
     """
-    size, (rows, columns) = preprocessing.size, placement(image.shape[:2], preprocessing.size)
-    shape = columns.stop - columns.start, rows.stop - rows.start
-    method = Image.Resampling[preprocessing.shrink if size < max(image.shape[:2]) else preprocessing.enlarge]
-    square = np.full((size, size, *image.shape[2:]), preprocessing.padding, np.float32)
-    square[rows, columns] = np.asarray(Image.fromarray(image).resize(shape, method), np.float32) / 255
+    methods = Image.Resampling[preprocessing.shrink], Image.Resampling[preprocessing.enlarge]
+    square = squared(image, preprocessing.size, preprocessing.padding, *methods)
     square = square.transpose(2, 0, 1) if image.ndim == 3 else square
     mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
     return (square - mean) / std

@@ -121,13 +121,7 @@ def fit(
     weights, checkpoint = folder / WEIGHTS, folder / "checkpoint.safetensors"
     rank, _ = distributed.world()
     history: list[dict[str, float]] = []
-
-    def figures() -> list[float]:
-        if not task.best:
-            raise MedcapError(f"schedule {settings.schedule!r} follows a figure on val: give val, or choose another")
-        return [row[task.best] for row in history]
-
-    optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps, figures)
+    optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps, lambda: _figures(task, history))
     inputs = digest(for_digest(settings), *task.inputs(), *tensors(module).values())
     with ExitStack() as stack:
         if not rank:
@@ -158,6 +152,12 @@ def fit(
         distributed.barrier()  # for the weights
     load_weights(module, weights, "train again")
     return pd.DataFrame(history)
+
+
+def _figures(task: Task, history: list[dict[str, float]]) -> list[float]:
+    if not task.best:
+        raise MedcapError("this schedule follows a figure on val: give val, or choose another schedule")
+    return [row[task.best] for row in history]
 
 
 def optimizer_of(
