@@ -96,8 +96,9 @@ def test_functions_are_short_and_take_few_parameters(path):
 
 
 def test_the_main_line_is_thin():
-    """Lines of the rooms of the root; the goal is 1,900."""
-    assert sum(len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")) <= 2640
+    """Lines of the rooms of the root, without the list of all rooms; the goal is 1,900."""
+    rooms = [path for path in PACKAGE.glob("*.py") if path.name != "__init__.py"]
+    assert sum(len(path.read_text().splitlines()) for path in rooms) <= 2590
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)

@@ -120,8 +120,8 @@ def fit(
     folder = Path(folder)
     weights, checkpoint = folder / WEIGHTS, folder / "checkpoint.safetensors"
     rank, _ = distributed.world()
-    history: list[dict[str, float]] = []
-    optimizer, rate = optimizer_of(module, settings, settings.epochs * task.steps, lambda: _figures(task, history))
+    history, steps = [], settings.epochs * task.steps
+    optimizer, rate = optimizer_of(module, settings, steps, lambda: _figures(task, history))
     inputs = digest(for_digest(settings), *task.inputs(), *tensors(module).values())
     with ExitStack() as stack:
         if not rank:
@@ -134,18 +134,17 @@ def fit(
         record = stack.enter_context(_recorder(folder, fresh=not history)) if not rank else None
         learn, done = _learner(module, task, optimizer, settings.precision), len(history) * task.steps
         rate.step(done)
-        bar = tqdm(total=settings.epochs * task.steps, desc="train", unit="batch", initial=done, disable=rank > 0)
-        with bar:
-            while len(history) < settings.epochs and len(history) - best_epoch(history, task.best) < settings.patience:
-                history.append(_epoch(module, task, len(history) + 1, settings.seed, learn, rate, bar))
-                if rank:
-                    continue
-                if best_epoch(history, task.best) == len(history):
-                    write_tensors(weights, task.keep(tensors(module)))
-                record(history, bar)  # first: what the checkpoint holds is not written again
-                store(checkpoint, inputs, module, optimizer, history)
-                if on_epoch:
-                    on_epoch(pd.DataFrame(history))
+        bar = stack.enter_context(tqdm(total=steps, desc="train", unit="batch", initial=done, disable=rank > 0))
+        while len(history) < settings.epochs and len(history) - best_epoch(history, task.best) < settings.patience:
+            history.append(_epoch(module, task, len(history) + 1, settings.seed, learn, rate, bar))
+            if rank:
+                continue
+            if best_epoch(history, task.best) == len(history):
+                write_tensors(weights, task.keep(tensors(module)))
+            record(history, bar)  # first: what the checkpoint holds is not written again
+            store(checkpoint, inputs, module, optimizer, history)
+            if on_epoch:
+                on_epoch(pd.DataFrame(history))
         if not rank:
             cache.mark_done(weights, inputs)
             checkpoint.unlink(missing_ok=True)
