@@ -14,7 +14,7 @@ __version__ = "0.2.0"
 ROOMS = (
     *("runtime.cpu", "runtime.rows", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache"),
     *("runtime.workers", "runtime.distributed", "runtime.drawing", "loss"),
-    *("models.decoder", "models.lstm", "models.attention"),
+    *("models.decoder", "models.stepping", "models.lstm", "models.attention"),
     *("models.places", "models.attention_lstm", "models.transformer", "models.memory", "models.knowledge", "models"),
     *("config",),
     *("runtime.samplers", "runtime.stages", "runtime.precision", "runtime.loop"),
@@ -28,7 +28,7 @@ ROOMS = (
     *("vision.augment", "vision.trainable", "vision.pretrain", "vision.job", "encoder", "vision.predictor"),
     *("vision.picture", "vision.labels", "vision.folds", "vision.backbones"),
     *("feature_file", "features"),
-    *("vocab", "dataset", "models.rules", "models.sampling", "models.reliance", "models.train_inputs"),
+    *("vocab", "dataset", "models.rules", "models.beam", "models.sampling", "models.reliance", "models.train_inputs"),
     *("models.drafts",),
     *("runs", "train", "beam_search"),
     *("metrics.ngrams", "metrics.rewards", "metrics.meteor", "metrics.bootstrap", "metrics.diversity"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import numpy as np
 import paddle
 
 from .config import GenerationSettings
 from .models import rules
+from .models.beam import Beam, rows
 from .models.decoder import Decoder, Inputs
-from .models.rules import NEVER, length_penalty
 
 
 @paddle.no_grad()
@@ -30,78 +29,23 @@ def beam_search(
     eq. 14). MedcapError as `rules.check` says.
 
     A finished report keeps its place in the beam and competes with the open ones by score, so exactly `beam_size`
-    reports come back (fewer only where fewer exist) and the search may stop as soon as every place is finished.
+    reports come back (fewer only where fewer exist), and a study leaves the search when all its places are finished.
     """
     rules.check(settings)
-    state, S = decoder.init_state(inputs), settings.beam_size
-    beam = Beam.start(state[0].shape[0], S, bos)
+    state, S, alpha = decoder.init_state(inputs), settings.beam_size, settings.length_penalty
+    study = np.arange(state[0].shape[0])  # of each row of the beam: one that is finished leaves it
+    beam, found = Beam.start(len(study), S, bos), {}
     state = tuple(s.repeat_interleave(S, 0) for s in state)  # [B * S, ...]
     for _ in range(max_length):
         logits, state = decoder.step(beam.words[:, :, -1].flatten(), state)  # [B * S, V]
         logits, norm = rules.apply(logits, beam.words.flatten(0, 1), settings, eos, banned)
-        beam, parents = beam.grow(logits, norm, eos, settings.length_penalty)
-        state = tuple(s.gather(parents) for s in state)
-        if bool(beam.finished.all()):
+        beam, parents = beam.grow(logits, norm, eos, alpha)
+        done = beam.finished.all(1).numpy()  # [B]
+        if done.any():
+            found |= zip(study[done], beam.of(done).reports(eos, alpha), strict=True)
+            study, beam, parents = study[~done], beam.of(~done), parents.gather(rows(~done.repeat(S)))
+        if not len(study):
             break
-    return beam.reports(eos, settings.length_penalty)
-
-
-@dataclass
-class Beam:
-    """S places for each of B studies: `words` [B, S, 1 + t] with `bos`, and [B, S]: log-probability, words written
-    (`eos` included), whether `eos` was written.
-    """
-
-    words: paddle.Tensor
-    logp: paddle.Tensor
-    length: paddle.Tensor
-    finished: paddle.Tensor
-
-    @classmethod
-    def start(cls, B: int, S: int, bos: int) -> Beam:
-        logp = paddle.full([B, S], NEVER)
-        logp[:, 0] = 0.0  # all places start equal: only one of them may have children
-        return cls(paddle.full([B, S, 1], bos, "int64"), logp, paddle.zeros([B, S]), paddle.zeros([B, S], "bool"))
-
-    def grow(self, logits: paddle.Tensor, norm: paddle.Tensor, eos: int, alpha: float) -> tuple[Beam, paddle.Tensor]:
-        """The beam one word later, and for each place the row [B * S] that it continues.
-
-        logits [B * S, V], norm [B * S]: log-probabilities are their difference.
-        """
-        B, S = self.logp.shape
-        # A place can have at most S children in the next beam, so the whole vocabulary is looked at only once.
-        C = min(S, logits.shape[-1])
-        value, token = paddle.topk(logits, C)
-        child = (value - norm.unsqueeze(-1)).reshape([B, S, C])
-        token = token.reshape([B, S, C])
-        # A finished place has one child: itself.
-        itself = paddle.full([C], NEVER)
-        itself[0] = 0.0
-        child = paddle.where(self.finished.unsqueeze(-1), itself, child)
-        token = paddle.where(self.finished.unsqueeze(-1), paddle.full([C], eos, "int64"), token)
-        total = (self.logp.unsqueeze(-1) + child).clip(min=2 * NEVER)  # [B, S, C]
-        grown = self.length + (~self.finished).astype(self.length.dtype)  # [B, S]
-        score = (total / length_penalty(grown, alpha).unsqueeze(-1)).flatten(1)  # [B, S * C]
-        _, best = paddle.topk(score, S)  # [B, S], best first
-        parent = best // C
-        parents = (paddle.arange(B).unsqueeze(1) * S + parent).flatten()
-        token = paddle.take_along_axis(token.flatten(1), best, 1)
-        words = self.words.flatten(0, 1).gather(parents).reshape([B, S, -1])
-        beam = Beam(
-            words=paddle.concat([words, token.unsqueeze(-1)], -1),
-            logp=paddle.take_along_axis(total.flatten(1), best, 1),
-            length=paddle.take_along_axis(grown, parent, 1),
-            finished=token == eos,  # also true of a place that was finished before
-        )
-        return beam, parents
-
-    def reports(self, eos: int, alpha: float) -> list[list[tuple[list[int], float]]]:
-        score = (self.logp / length_penalty(self.length, alpha)).tolist()
-        return [
-            [(_until(ids[1:], eos), s) for ids, s, p in zip(*places, strict=True) if p > NEVER / 2]
-            for places in zip(self.words.tolist(), score, self.logp.tolist(), strict=True)
-        ]
-
-
-def _until(ids: list[int], eos: int) -> list[int]:
-    return ids[: ids.index(eos)] if eos in ids else ids
+        state = tuple(s.gather(parents) for s in state)
+    found |= zip(study, beam.reports(eos, alpha), strict=True)
+    return [found[k] for k in range(len(found))]

@@ -101,6 +101,16 @@ def test_stepping_gives_the_logits_of_teacher_forcing(model):
         np.testing.assert_allclose(logits.numpy(), forced[:, t], atol=1e-5)
 
 
+def test_stepping_follows_weights_that_change(model):
+    """A search looks products of the words up; after a step of an optimizer, or other weights, they are others."""
+    inputs, tokens = batch(model)
+    model.step(tokens[:, 0], model.init_state(inputs))
+    for parameter in model.parameters():
+        parameter.set_value(parameter * 1.5 + 0.01)
+    logits, _ = model.step(tokens[:, 0], model.init_state(inputs))
+    np.testing.assert_allclose(logits.numpy(), model(inputs, tokens[:, :1])[:, 0].numpy(), atol=1e-4)
+
+
 def test_rows_of_a_state_go_on_alone_and_in_any_order(model):
     """What a search does between two words: it repeats the studies, and selects among the rows."""
     inputs, tokens = batch(model)

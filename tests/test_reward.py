@@ -68,7 +68,7 @@ def test_a_report_begins_and_ends_as_those_of_train_do(studies):
 def test_the_advantages_of_a_study_add_up_to_nothing(studies):
     batch = tensor_batch(studies[0], np.arange(8))
     inputs, tokens, advantage = (
-        x["pooled"] if isinstance(x, dict) else x for x in critic_of(studies, samples=4).write(batch, 1.0)
+        x["pooled"] if isinstance(x, dict) else x for x in critic_of(studies, samples=4).write(batch, 1.0)[:3]
     )
     own = batch.inputs["pooled"]
     assert len(inputs) == len(tokens) == len(advantage) == 5 * 8
@@ -76,6 +76,22 @@ def test_the_advantages_of_a_study_add_up_to_nothing(studies):
     assert (advantage[:8].numpy() == np.float32(reward.CE_WEIGHT)).all()
     np.testing.assert_allclose(advantage[8:].reshape([8, 4]).sum(1).numpy(), 0, atol=1e-6)
     assert (inputs[8:].reshape([8, 4, *own.shape[1:]]) == own.unsqueeze(1)).all()
+
+
+def test_parts_of_similar_length_have_the_gradient_of_the_whole_batch(studies):
+    """Cut to their longest report; the order of the reports means nothing."""
+    model = built(studies)
+    critic = critic_of(studies, model)
+    whole = critic.write(tensor_batch(studies[0], np.arange(16)), 1.0)
+    parts, gradients = whole.by_length(), []
+    assert (np.diff(parts.lengths) >= 0).all() and parts.lengths[0] < parts.lengths[-1]
+    for batch, size in ((whole, len(whole.tokens)), (parts, 7)):
+        model.clear_gradients()
+        for start in range(0, len(batch.tokens), size):
+            critic.loss(model, batch, slice(start, start + size), 1.0)[0].backward()
+        gradients.append(np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None]))
+    assert np.abs(gradients[0]).max() > 1e-4
+    np.testing.assert_allclose(*gradients, atol=1e-5 * np.abs(gradients[0]).max())
 
 
 def test_where_all_reports_are_equally_good_nothing_is_learned(studies, monkeypatch):
@@ -105,7 +121,7 @@ def test_the_gradient_is_that_of_the_expected_reward(monkeypatch):
     inputs, tokens = tensor_batch(split, np.arange(1))
     paddle.seed(3)
     _, written, advantage = (
-        x if isinstance(x, dict) else x.numpy() for x in critic.write(Batch(inputs, tokens[:, :2]), 1.0)
+        x if isinstance(x, dict) else x.numpy() for x in critic.write(Batch(inputs, tokens[:, :2]), 1.0)[:3]
     )
     ids = [vocab.to_indices(f"<{name}>") for name in IDS]
     worth[ids[1]] = worth[1]  # the empty text is a report that ends at once

@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from .decoder import DecoderSettings, FastBiasLinear, Inputs, State, locked_dropout
+from .stepping import Stepping
 
 
 class LSTMCaptioner(nn.Layer):
@@ -53,6 +54,7 @@ class LSTMCaptioner(nn.Layer):
             self.gate = FastBiasLinear(s.hidden, s.embed)
             self.context = FastBiasLinear(s.embed, s.hidden)
         self.output = FastBiasLinear(s.hidden, vocab_size)
+        self.stepping = Stepping(self.words, self.lstm)
 
     def standardise(self, inputs: Mapping[str, list[np.ndarray]]) -> None:
         """Mean and deviation of the train features: a rare finding must be as loud as a common one."""
@@ -92,16 +94,14 @@ class LSTMCaptioner(nn.Layer):
         return locked_dropout(sequence, self.settings.dropout, self.training)
 
     def init_state(self, inputs: Inputs) -> State:
+        """2 x [B, layers, H], [B, E], [B, 4 H]: the memory, the image, and what it adds to the gates at every word."""
         image = self.encode_image(inputs)
-        _, state = self.lstm(image.unsqueeze(1))
-        return (*_swap(state), image)  # 2 x [B, layers, H], [B, E]
+        _, (hidden, memory) = self.lstm(image.unsqueeze(1))
+        beside = self.stepping.begin(image if self.settings.image_every_step else paddle.zeros_like(image))
+        # Paddle keeps the layers first, the seam the batch.
+        return hidden.transpose([1, 0, 2]), memory.transpose([1, 0, 2]), image, beside
 
     def step(self, token: paddle.Tensor, state: State) -> tuple[paddle.Tensor, State]:
-        *memory, image = state
-        outputs, memory = self.lstm(self.embed(token, image).unsqueeze(1), _swap(memory))
-        return self.logits(outputs.squeeze(1), image), (*_swap(memory), image)
-
-
-def _swap(memory: State) -> State:
-    """Paddle keeps the layers of an LSTM's memory first, the seam the batch."""
-    return tuple(m.transpose([1, 0, 2]) for m in memory)
+        hidden, memory, image, beside = state
+        hidden, memory = self.stepping.step(token, beside, hidden, memory)
+        return self.logits(hidden[:, -1], image), (hidden, memory, image, beside)

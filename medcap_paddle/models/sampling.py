@@ -23,9 +23,9 @@ SMALLEST = 2.0**-25  # a random number of 0 would draw the first word, also wher
 class Drawn(NamedTuple):
     """Reports of B studies: ids [B, T], `eos` from their end on; [B]: how many are written (`eos` included), log p."""
 
-    words: paddle.Tensor
-    length: paddle.Tensor
-    logp: paddle.Tensor
+    words: np.ndarray
+    length: np.ndarray
+    logp: np.ndarray
 
     def ids(self) -> list[list[int]]:
         """What is written of each, `eos` included where it is."""
@@ -82,21 +82,24 @@ def draw(
         raise MedcapError("generation.temperature is 0: nothing is drawn then; set it above 0, or use beam_search")
     state = decoder.init_state(inputs)
     B = state[0].shape[0]
-    words, open_ = paddle.full([B, 1], bos, "int64"), paddle.ones([B], "bool")
-    length, logp = paddle.zeros([B], "int64"), paddle.zeros([B])
+    drawn = Drawn(np.full([B, max_length], eos), np.zeros(B, int), np.zeros(B, "float32"))
+    words, open_ = paddle.full([B, 1], bos, "int64"), np.arange(B)  # what is finished leaves the batch
     for t in range(max_length):
         logits, state = decoder.step(words[:, -1], state)  # [B, V]
         logits, norm = rules.apply(logits, words, settings, eos, banned)
         reached = nucleus(probabilities(logits, settings.temperature), settings.top_p).cumsum(-1)
-        drawn = (reached < uniform(t).clip(min=SMALLEST) * reached[:, -1:]).astype("int64").sum(-1)
-        token = paddle.where(open_, drawn, paddle.full_like(drawn, eos))
-        words = paddle.concat([words, token.unsqueeze(-1)], -1)
-        own = paddle.take_along_axis(logits, token.unsqueeze(-1), -1).squeeze(-1) - norm
-        logp, length = logp + paddle.where(open_, own, paddle.zeros_like(own)), length + open_.astype("int64")
-        open_ = open_ & (token != eos)
-        if not bool(open_.any()):
+        numbers = uniform(t).gather(paddle.to_tensor(open_)).clip(min=SMALLEST)
+        token = paddle.searchsorted(reached, numbers * reached[:, -1:])  # [B, 1]
+        own = paddle.take_along_axis(logits, token, -1).squeeze(-1) - norm
+        drawn.words[open_, t], drawn.length[open_] = token.squeeze(-1).numpy(), t + 1
+        drawn.logp[open_] += own.numpy()
+        words, going = paddle.concat([words, token], -1), np.flatnonzero(drawn.words[open_, t] != eos)
+        if not len(going):
             break
-    return Drawn(words[:, 1:], length, logp)
+        if len(going) < len(open_):
+            rows, open_ = paddle.to_tensor(going), open_[going]
+            words, state = words.gather(rows), tuple(part.gather(rows) for part in state)
+    return Drawn(drawn.words[:, : drawn.length.max()], *drawn[1:])
 
 
 def probabilities(logits: paddle.Tensor, temperature: float) -> paddle.Tensor:

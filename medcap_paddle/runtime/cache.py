@@ -116,15 +116,15 @@ def _content(*paths: str | Path) -> str:
 
 
 def halve_batch_on_oom(
-    run: Callable[..., Done], undo: Callable[[], object] = lambda: None
+    run: Callable[..., Done], undo: Callable[[], object] = lambda: None, most: int = sys.maxsize
 ) -> Callable[..., list[Done]]:
     """`run(part, ...)` for batches that may not fit into memory, where `part` is a slice of the batch.
 
     The function returned takes the number of rows of a batch and what `run` takes after `part`, and gives the results
-    of its parts in order: usually one, slice(0, rows). When memory is short it halves the part, says so once, and stays
-    with the smaller ones. `undo` is called when a batch is begun again.
+    of its parts in order, of `most` rows each: usually one, slice(0, rows). When memory is short it halves the part,
+    says so once, and stays with the smaller ones. `undo` is called when a batch is begun again.
     """
-    most = sys.maxsize
+    given = most
 
     def in_parts(rows: int, *args: object) -> list[Done]:
         nonlocal most
@@ -135,7 +135,7 @@ def halve_batch_on_oom(
                 short = isinstance(error, MemoryError) or re.search("out of memory|ResourceExhausted", str(error), re.I)
                 if not short or min(most, rows) < 2:
                     raise
-                if most == sys.maxsize:
+                if most == given:
                     warnings.warn(f"not enough memory for a batch of {rows}: using smaller ones", stacklevel=2)
                 most = min(most, rows) // 2
             undo()  # not before the error has let go of what it held

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -65,6 +66,7 @@ class Task:
 
     best = ""  # the figure whose minimum is kept and decides when to stop; "": the last epoch is kept
     steps: int  # batches of an epoch, the same on every rank
+    at_once = sys.maxsize  # rows of a batch whose loss is computed together, on one rank
 
     def inputs(self) -> list[object]:
         """What the result depends on beside settings and first weights, for `files.digest`."""
@@ -198,7 +200,7 @@ def _learner(module: nn.Layer, task: Task, optimizer, numeric: str = "float32") 
         loss.backward()
         return numbers
 
-    halving = cache.halve_batch_on_oom(gradients, undo=optimizer.clear_grad)
+    halving = cache.halve_batch_on_oom(gradients, optimizer.clear_grad, task.at_once)
 
     def learn(rows: int, batch: Any, share: float) -> paddle.Tensor:
         numbers = gradients(slice(0, rows), batch, share) if several else sum(halving(rows, batch, share))
