@@ -14,8 +14,8 @@ __version__ = "0.2.0"
 ROOMS = (
     *("runtime.cpu", "runtime.rows", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache"),
     *("runtime.workers", "runtime.distributed", "runtime.drawing", "loss"),
-    *("models.decoder", "models.stepping", "models.lstm", "models.attention"),
-    *("models.places", "models.attention_lstm", "models.transformer", "models.memory", "models.knowledge", "models"),
+    *("models.decoder", "models.places", "models.stepping", "models.lstm", "models.attention"),
+    *("models.attention_lstm", "models.transformer", "models.memory", "models.knowledge", "models"),
     *("config",),
     *("runtime.samplers", "runtime.stages", "runtime.precision", "runtime.loop"),
     *("clinical.findings", "clinical.targets", "clinical.phrasing", "clinical.plain", "clinical.labels"),

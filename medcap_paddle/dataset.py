@@ -123,16 +123,17 @@ def load(work_dir: str | Path, split: str, vocab: Vocab, config: Config, expect:
     work_dir, remedy = Path(work_dir), "run 01_reports.ipynb"
     table = read_table(work_dir / "reports.csv", ["study_id", "split", "report"], remedy)
     images = read_table(work_dir / "images.csv", ["image_id", "study_id"], remedy)
-    rows, arrays, attributes = feature_file.read(work_dir / "features.h5", feature_file.needed(config), expect)
-
-    table = table[table.split == split]
-    image_ids = images[images.image_id.isin(rows.keys())].groupby("study_id", sort=False).image_id.agg(list)
-    table = table[table.study_id.isin(image_ids.index)].reset_index(drop=True)
+    path, kept = work_dir / "features.h5", slice(1) if views == "first" else slice(None)  # the original: the first
+    there = images[images.image_id.isin(feature_file.index(path).image_ids)]
+    image_ids = there.groupby("study_id", sort=False).image_id.agg(list)
+    table = table[(table.split == split) & table.study_id.isin(image_ids.index)].reset_index(drop=True)
     if table.empty:
         raise MedcapError(f"{work_dir} has no studies with features in the split {split!r}: run 01 and 02 again")
-    kept = slice(1) if views == "first" else slice(None)  # the first figure, as the original notebook did
-    places = [[rows[image] for image in image_ids[study][kept]] for study in table.study_id]
-    inputs = {name: [array[place] for place in places] for name, array in arrays.items()}
+    own = [image_ids[study][kept] for study in table.study_id]
+    every = [image for study in own for image in study]
+    _, arrays, attributes = feature_file.read(path, feature_file.needed(config), expect, every)
+    ends = np.cumsum([len(study) for study in own])
+    inputs = {name: np.split(array, ends[:-1]) for name, array in arrays.items()}  # parts of one array, not copies
     if known := recall(work_dir, config.decoder, attributes["content"], expect):
         inputs |= known.of(split, table, inputs[feature_file.POOLED])
     texts = (table.report, known.drafts_of(table.study_id) if known and split == "train" else ())

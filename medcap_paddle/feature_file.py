@@ -35,6 +35,7 @@ IDENTITY = ("encoder", "weights", "preprocessing")
 UNREADABLE = ("image_id", "file", "reason")
 MEASURED = ("precision", "difference")
 MAKER = "run 02_features.ipynb"
+BLOCK = 4096  # rows that are read at a time
 Part = dict[str, np.ndarray]
 
 
@@ -94,11 +95,11 @@ def index(path: str | Path) -> Index:
 
 
 def read(
-    path: str | Path, names: Sequence[str], expect: dict | None = None
+    path: str | Path, names: Sequence[str], expect: dict | None = None, image_ids: Sequence[str] | None = None
 ) -> tuple[dict[str, int], dict[str, np.ndarray], dict]:
     """Image id -> row, the arrays of these names [N, ...], and the attributes.
 
-    MedcapError when the file is damaged, lacks an array, or has other attributes than `expect` (see `check`).
+    Of all images; or of `image_ids`, in their order, and then no others are held in memory. MedcapError when the file is damaged, lacks an array, or has other attributes than `expect` (see `check`).
     """
     import h5py
 
@@ -108,9 +109,22 @@ def read(
         raise MedcapError(f"{path} has no array {', '.join(missing)}: {MAKER} with an encoder that gives it")
     if _content(path) != known.attributes["content"]:
         raise MedcapError(f"{path} is damaged, or {sidecar(path).name} belongs to another: {MAKER} again")
+    rows = {image_id: row for row, image_id in enumerate(known.image_ids)}
+    wanted = np.array([rows[image_id] for image_id in (known.image_ids if image_ids is None else image_ids)], int)
     with h5py.File(path) as file:
-        arrays = {name: file[name][:] for name in names}
-    return {image_id: row for row, image_id in enumerate(known.image_ids)}, arrays, known.attributes
+        arrays = {name: _rows(file[name], wanted) for name in names}
+    return {known.image_ids[row]: place for place, row in enumerate(wanted)}, arrays, known.attributes
+
+
+def _rows(stored, wanted: np.ndarray) -> np.ndarray:
+    """The rows of a stored array [N, ...] at `wanted`, in that order; a block at a time."""
+    out = np.empty([len(wanted), *stored.shape[1:]], stored.dtype)
+    order = np.argsort(wanted, kind="stable")
+    for start in range(0, len(stored), BLOCK):
+        here = order[slice(*np.searchsorted(wanted[order], (start, start + BLOCK)))]
+        if len(here):
+            out[here] = stored[start : start + BLOCK][wanted[here] - start]
+    return out
 
 
 def write(path: str | Path, parts: Iterable[Part], attributes: dict, arrays: dict[str, tuple], rows: int = 0) -> None:

@@ -40,6 +40,17 @@ def test_round_trip(made):
     assert list(feature_file.read(path, ["pooled"])[1]) == ["pooled"]
 
 
+def test_images_are_read_in_the_order_asked_for(tmp_path, monkeypatch):
+    """Over the borders of blocks, some of them without a wanted row."""
+    monkeypatch.setattr(feature_file, "BLOCK", 4)
+    path, ids, array = tmp_path / "features.h5", list("abcdefghijklmnopq"), np.arange(17, dtype="float32")[:, None]
+    feature_file.write(path, [part(ids, pooled=array)], FACTS, {"pooled": (1,)})
+    for wanted in ("", "q", "qa", "bap", "ponmlkjihgfedcba", "aab"):
+        rows, found, _ = feature_file.read(path, ["pooled"], image_ids=list(wanted))
+        assert found["pooled"].ravel().tolist() == [ids.index(image) for image in wanted]
+        assert all(found["pooled"][row, 0] == ids.index(image) for image, row in rows.items())
+
+
 def test_the_h5_is_complete_for_other_programs(made):
     path, arrays = made
     with h5py.File(path) as file:

@@ -18,7 +18,7 @@ from medcap_paddle.runtime.drawing import all_drawings, is_drawing
 from medcap_paddle.runtime.files import MedcapError, read_tensors, write_tensors
 from medcap_paddle.splits import by_ratio
 from medcap_paddle.vision import film, typicality
-from medcap_paddle.vision.typicality import WARN, Typicality, fit, not_drawn, of_study, warning
+from medcap_paddle.vision.typicality import WARN, Typicality, fit, not_drawn, of_study, sampled, warning
 
 SHARED = Path(__file__).parents[2] / "shared"
 real = pytest.mark.skipif(not (SHARED / "nih_cxr").exists(), reason="real radiographs are not in the repository")
@@ -103,8 +103,11 @@ def test_the_order_of_the_rows_changes_nothing_and_the_seed_deals_the_folds():
 
 
 def test_more_rows_than_are_kept_are_sampled(monkeypatch):
+    assert sampled(400).tolist() == list(range(400))
     monkeypatch.setattr(typicality, "ROWS", 100)
-    made = fitted(400, 8)
+    chosen = sampled(400)
+    assert len(chosen) == 100 and (np.diff(chosen) > 0).all() and chosen[-1] < 400
+    made = fit(rows(400, 8)[chosen], np.array(each(400))[chosen])
     assert len(made.rows) == len(made.distances) == 100
     assert (made.percentile(rows(400, 8, seed=1)) > WARN).mean() <= 0.04
 

@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from .decoder import DecoderSettings, FastBiasLinear, Inputs, State, locked_dropout
+from .places import moments
 from .stepping import Stepping
 
 
@@ -58,9 +59,9 @@ class LSTMCaptioner(nn.Layer):
 
     def standardise(self, inputs: Mapping[str, list[np.ndarray]]) -> None:
         """Mean and deviation of the train features: a rare finding must be as loud as a common one."""
-        features = np.concatenate(inputs["pooled"])  # [N, D]
-        self.mean.set_value(features.mean(0))
-        self.deviation.set_value(np.maximum(features.std(0), 1e-3))
+        mean, deviation = moments(inputs["pooled"])
+        self.mean.set_value(mean)
+        self.deviation.set_value(deviation)
 
     def encode_image(self, inputs: Inputs) -> paddle.Tensor:
         """pooled [B, K, D] to one vector a study [B, E]."""

@@ -38,13 +38,9 @@ class Places(nn.Layer):
 
     def standardise(self, studies: Sequence[np.ndarray]) -> None:
         """Take mean and deviation of each channel over all places of the train views, [K, ...] a study."""
-        count, total = 0, 0.0
-        for rows in _rows(studies):
-            count, total = count + len(rows), total + rows.sum(0, dtype="float64")
-        mean = total / count
-        variance = sum(np.square(rows - mean).sum(0) for rows in _rows(studies)) / count
-        self.mean.set_value(mean.astype("float32"))
-        self.deviation.set_value(np.maximum(np.sqrt(variance), 1e-3).astype("float32"))
+        mean, deviation = moments(studies)
+        self.mean.set_value(mean)
+        self.deviation.set_value(deviation)
 
     def forward(self, array: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         (B, K), D = array.shape[:2], array.shape[-1]
@@ -65,8 +61,20 @@ def strongest(places: paddle.Tensor, mask: paddle.Tensor) -> paddle.Tensor:
     return paddle.where(there.any(1), largest, paddle.zeros_like(largest))
 
 
+def moments(studies: Sequence[np.ndarray], least: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation [D] of each channel over all places of all views, [K, ..., D] a study; no deviation is below
+    `least`. One study at a time, since all of them may fill the memory.
+    """
+    count, total = 0, 0.0
+    for rows in _rows(studies):
+        count, total = count + len(rows), total + rows.sum(0, dtype="float64")
+    mean = total / count
+    variance = sum(np.square(rows - mean).sum(0) for rows in _rows(studies)) / count
+    return mean.astype("float32"), np.maximum(np.sqrt(variance), least).astype("float32")
+
+
 def _rows(studies: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The places of each study [n, D], missing views left out; one study at a time, since all may fill the memory."""
+    """The places of each study [n, D], missing views left out."""
     for views in studies:
         there = views.reshape(len(views), -1).any(1)
         yield views[there].reshape(-1, views.shape[-1])

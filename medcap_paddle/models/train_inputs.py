@@ -57,7 +57,9 @@ def of(train: Studies) -> Known:
     patients = [patient or study for study, patient in zip(train.table.study_id, train.patients, strict=True)]
     if len(vectors) and len(set(patients)) >= typicality.FOLDS:
         groups = np.repeat(patients, [*map(len, vectors)])
-        fitted = typicality.fit(np.concatenate(vectors), groups)
+        images = [image for views in vectors for image in views]  # not one array: it would be a copy of them all
+        rows = typicality.sampled(len(images))
+        fitted = typicality.fit(np.stack([images[row] for row in rows]), groups[rows])
     return Known(mean(train.inputs), fitted)
 
 

@@ -1,6 +1,6 @@
 """Typicality: how unlike the train images an image is, from the feature vectors of both.
 
-    fit(features, groups)        -> Typicality, of the train images
+    fit(features, groups)        -> Typicality, of the train images; of many, of the `sampled`
     .percentile(features)        -> for each image, the percentage of the train images that are at most as strange
     of_study(percentiles)        -> the same for a study, from those of its views
     warning(percentile)          -> plain words, or ""
@@ -82,10 +82,17 @@ class Typicality:
         return cls(**{name: tensors[name] for name in names})
 
 
+def sampled(count: int, seed: int = 0) -> np.ndarray:
+    """The rows of `count` train images that are kept: all, or ROWS of them in their order."""
+    if count <= ROWS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, ROWS, replace=False))
+
+
 def fit(features: np.ndarray, groups: Sequence[str], seed: int = 0) -> Typicality:
     """The typicality of train images: features [N, D], and the study, or better the patient, of each row.
 
-    `seed` deals the groups to the folds. MedcapError on numbers that are not finite, on fewer groups than FOLDS, and
+    `seed` deals the groups to the folds. Give a sample where there are many. MedcapError on numbers that are not finite, on fewer groups than FOLDS, and
     on images that are all alike.
     """
     features, rng = _checked(features, "the train images"), np.random.default_rng(seed)
@@ -94,9 +101,6 @@ def fit(features: np.ndarray, groups: Sequence[str], seed: int = 0) -> Typicalit
         raise MedcapError(f"{len(features)} rows of features, but {len(group)} groups: name the group of each row")
     if len(names) < FOLDS:
         raise MedcapError(f"typicality needs {FOLDS} train studies, not {len(names)}: train on more")
-    if len(features) > ROWS:
-        rows = np.sort(rng.choice(len(features), ROWS, replace=False))
-        features, group = features[rows], group[rows]
     fold = (rng.permutation(len(names)) % FOLDS)[group]
     distances = np.zeros(len(features))
     for k in np.unique(fold):
