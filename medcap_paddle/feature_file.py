@@ -99,7 +99,8 @@ def read(
 ) -> tuple[dict[str, int], dict[str, np.ndarray], dict]:
     """Image id -> row, the arrays of these names [N, ...], and the attributes.
 
-    Of all images; or of `image_ids`, in their order, and then no others are held in memory. MedcapError when the file is damaged, lacks an array, or has other attributes than `expect` (see `check`).
+    Of all images; or of `image_ids`, in their order, and then no others are held in memory. MedcapError when the file
+    is damaged, lacks an array, or has other attributes than `expect` (see `check`).
     """
     import h5py
 

@@ -92,8 +92,8 @@ def sampled(count: int, seed: int = 0) -> np.ndarray:
 def fit(features: np.ndarray, groups: Sequence[str], seed: int = 0) -> Typicality:
     """The typicality of train images: features [N, D], and the study, or better the patient, of each row.
 
-    `seed` deals the groups to the folds. Give a sample where there are many. MedcapError on numbers that are not finite, on fewer groups than FOLDS, and
-    on images that are all alike.
+    `seed` deals the groups to the folds. Give a sample where there are many. MedcapError on numbers that are not
+    finite, on fewer groups than FOLDS, and on images that are all alike.
     """
     features, rng = _checked(features, "the train images"), np.random.default_rng(seed)
     names, group = np.unique(np.asarray(groups, str), return_inverse=True)
