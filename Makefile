@@ -43,7 +43,8 @@ for notebook in $(1); do \
 	$(BIN)/python -m papermill $$notebook "$$work/$$notebook" --cwd notebooks -k python3 -l python \
 		-r data_dir "$$data" -r work_dir "$$work" -r run "$$RUN" -r preset "$$PRESET" \
 		-p quick $(if $(QUICK),True,False); \
-done
+done; \
+$(BIN)/python -m medcap_paddle.runtime.timings $(1:%="$$work/%")
 endef
 
 run: $(BIN)/ready

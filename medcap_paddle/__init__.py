@@ -13,7 +13,7 @@ __version__ = "0.2.0"
 
 ROOMS = (
     *("runtime.cpu", "runtime.rows", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache"),
-    *("runtime.workers", "runtime.distributed", "runtime.drawing", "loss"),
+    *("runtime.workers", "runtime.distributed", "runtime.drawing", "runtime.timings", "loss"),
     *("models.decoder", "models.places", "models.stepping", "models.lstm", "models.attention"),
     *("models.attention_lstm", "models.transformer", "models.memory", "models.knowledge", "models"),
     *("config",),
