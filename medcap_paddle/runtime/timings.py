@@ -26,8 +26,12 @@ def table(paths: Sequence[str | Path]) -> str:
     rows = [(Path(path).stem, seconds(path)) for path in paths]
     total = sum(own for _, own in rows)
     width = max(len(name) for name, _ in rows)
-    lines = [f"{name:{width}}  {own // 60:3.0f} min {own % 60:2.0f} s  {own / total:4.0%}" for name, own in rows]
-    return "\n".join([*lines, f"{'together':{width}}  {total // 60:3.0f} min {total % 60:2.0f} s"])
+    lines = [f"{name:{width}}  {_clock(own)}  {own / total:4.0%}" for name, own in rows]
+    return "\n".join([*lines, f"{'together':{width}}  {_clock(total)}"])
+
+
+def _clock(seconds: float) -> str:
+    return "{:3} min {:2} s".format(*divmod(round(seconds), 60))
 
 
 def main() -> None:
