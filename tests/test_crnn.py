@@ -41,7 +41,7 @@ def test_a_line_of_another_height_is_refused():
 def test_every_column_can_tell_of_the_whole_line():
     """The LSTMs run both ways."""
     network = crnn.CRNN(TINY, 5)
-    network.convolutions.eval()  # their batch normalisation would mix the columns; Paddle's LSTM has no gradient in eval
+    network.convolutions.eval()  # batch normalisation would mix the columns; in eval Paddle's LSTM has no gradient
     line = paddle.randn([1, 1, 32, 64])
     line.stop_gradient = False
     for step in (0, 14):

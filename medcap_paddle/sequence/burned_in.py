@@ -172,7 +172,9 @@ def main() -> None:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or DICOM")
     parser.add_argument("--mask", metavar="OUT", help="folder for PNGs in which the lines are black")
-    parser.add_argument("--reader", default=readers.SHIPPED, help="weights of another reader, such as 42_crnn.ipynb writes")
+    parser.add_argument(
+        "--reader", default=readers.SHIPPED, help="weights of another reader, such as 42_crnn.ipynb writes"
+    )
     options = parser.parse_args()
     with cli_errors():
         run(options.images, options.mask, readers.load(options.reader))

@@ -105,24 +105,30 @@ def _letters(rng: np.random.Generator, low: int, high: int, alphabet: str = MIXE
 
 def text(rng: np.random.Generator) -> str:
     """A line as on films: a side, a view, words, initials, a time, a date, a name; or letters at random."""
-    number, initials = rng.integers, ALPHABET[:26]
-    day, month, year = number(1, 29), number(1, 13), number(1990, 2030)
-    dates = f"{day:02}/{month:02}/{year}", f"{day}.{month}.{year % 100:02}", f"{year}-{month:02}-{day:02}"
-    time = f"{number(0, 24):02}:{number(0, 60):02}"
-    kinds = {
-        "side": (0.16, str(rng.choice(SIDES))),
-        "view": (0.12, str(rng.choice(VIEWS))),
-        "word": (0.16, str(rng.choice(WORDS))),
-        "words": (0.05, f"{rng.choice(VIEWS[:2])} {rng.choice(WORDS)}"),
-        "initials": (0.14, _letters(rng, 2, 3, initials)),
-        "time": (0.08, time),
-        "date": (0.08, str(rng.choice(dates))),
-        "date, time": (0.03, f"{dates[0]} {time}"),
-        "name": (0.06, f"{rng.choice(NAMES)} {_letters(rng, 1, 1, initials)}"),
-        "random": (0.12, _letters(rng, 1, 8, MIXED)),
+    kinds: dict[str, tuple[float, Callable[[], str]]] = {
+        "side": (0.16, lambda: str(rng.choice(SIDES))),
+        "view": (0.12, lambda: str(rng.choice(VIEWS))),
+        "word": (0.16, lambda: str(rng.choice(WORDS))),
+        "words": (0.05, lambda: f"{rng.choice(VIEWS[:2])} {rng.choice(WORDS)}"),
+        "initials": (0.14, lambda: _letters(rng, 2, 3, ALPHABET[:26])),
+        "time": (0.08, lambda: _time(rng)),
+        "date": (0.08, lambda: _date(rng)),
+        "date, time": (0.03, lambda: f"{_date(rng)} {_time(rng)}"),
+        "name": (0.06, lambda: f"{rng.choice(NAMES)} {_letters(rng, 1, 1, ALPHABET[:26])}"),
+        "random": (0.12, lambda: _letters(rng, 1, 8)),
     }
-    chances = np.array([chance for chance, _ in kinds.values()])
-    return list(kinds.values())[rng.choice(len(kinds), p=chances / chances.sum())][1]
+    chances = [chance for chance, _ in kinds.values()]
+    return list(kinds.values())[rng.choice(len(kinds), p=chances)][1]()
+
+
+def _time(rng: np.random.Generator) -> str:
+    return f"{rng.integers(0, 24):02}:{rng.integers(0, 60):02}"
+
+
+def _date(rng: np.random.Generator) -> str:
+    day, month, year = rng.integers(1, 29), rng.integers(1, 13), rng.integers(1990, 2030)
+    forms = f"{day:02}/{month:02}/{year}", f"{day}.{month}.{year % 100:02}", f"{year}-{month:02}-{day:02}"
+    return str(rng.choice(forms))
 
 
 def fit(crop: np.ndarray, narrowest: int = 16) -> np.ndarray:
@@ -132,7 +138,8 @@ def fit(crop: np.ndarray, narrowest: int = 16) -> np.ndarray:
     width = int(np.clip(round(HEIGHT * crop.shape[1] / crop.shape[0]), 4, WIDEST))
     how = cv2.INTER_AREA if crop.shape[0] > HEIGHT else cv2.INTER_LINEAR
     small = cv2.resize(crop, (width, HEIGHT), interpolation=how).astype(np.float32)
-    low, high = np.percentile(small, (1, 99))
+    values = np.sort(small, None)
+    low, high = values[len(values) // 100], values[-1 - len(values) // 100]
     scaled = np.clip(2 * (small - low) / max(high - low, 8) - 1, -1, 1).astype(np.float32)
     return np.pad(scaled, [(0, 0), (0, max(narrowest, -(-width // 4) * 4) - width)], mode="edge")
 
@@ -159,7 +166,7 @@ def draw(text: str, font: str, patch: np.ndarray, rng: np.random.Generator, narr
     contrast = _contrast(painted, film, ink)
     painted = _neighbours(painted, cap, margin, rng)
     around = ink if ring is None or rng.random() < 0.3 else ring  # a detector takes the letter or its ring
-    return _cut(_finish(painted, cap, rng, min(NOISE, contrast / 8)), around, cap, rng)
+    return _finish(_cut(painted, around, cap, rng), cap, rng, min(NOISE, contrast / 8))
 
 
 def _contrast(painted: np.ndarray, film: np.ndarray, ink: np.ndarray) -> float:
