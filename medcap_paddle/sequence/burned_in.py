@@ -21,7 +21,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -42,7 +42,7 @@ WIDEST = 12  # of its height: letters that touch are one
 THRESHOLDS = 16, 32, 64, 128  # gray levels between a stroke and what is around it
 ALIKE = 0.8  # boxes that share so much of both are one
 OVERLAP = 0.3  # of the smaller box: two lines do not share more
-SURE = 0.5  # the probability from which a reading counts
+SURE = 0.4  # the probability from which a text counts; that of one letter must be halfway from there to 1
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -128,26 +128,27 @@ def cut(pixels: np.ndarray, box: Box, margin: float = MARGIN) -> np.ndarray:
 
 
 def find(pixels: np.ndarray, reader: Reader, sure: float = SURE) -> list[Line]:
-    """Lines of text in a film, uint8 [H, W], from top to bottom.
+    """Lines of text in a film, uint8 [H, W], from top to bottom; `sure`: see `SURE`.
 
-    A line has a letter or a digit. Of lines that overlap the one stays of which most letters are sure: a word, not its
-    first half. Where another one says the same, such as a letter and the ring around it, the larger box counts.
+    Of lines that overlap the one stays of which most letters are sure: a word, not its first half. Its box is the
+    largest one in which the same is read, such as the ring around a letter.
     """
     boxes = candidates(pixels)
     read = zip(boxes, reader.read([cut(pixels, box) for box in boxes]), strict=True)
-    lines = [Line(box, *reading) for box, reading in read if _is_text(reading[0]) and reading[1] >= sure]
+    lines = [Line(box, *reading) for box, reading in read if _certain(*reading, sure)]
     kept: list[Line] = []
     for line in sorted(lines, key=lambda line: len(line.text) * line.confidence, reverse=True):
         same = [k for k, other in enumerate(kept) if _overlap(line.box, other.box) > OVERLAP]
         if not same:
             kept.append(line)
-        elif len(same) == 1 and kept[same[0]].text == line.text and _area(line.box) > _area(kept[same[0]].box):
-            kept[same[0]] = Line(line.box, line.text, kept[same[0]].confidence)
+        elif len(same) == 1 and kept[same[0]].text == line.text:
+            kept[same[0]] = replace(kept[same[0]], box=max(kept[same[0]].box, line.box, key=_area))
     return sorted(kept, key=lambda line: (line.box[1], line.box[0]))
 
 
-def _is_text(text: str) -> bool:
-    return any(letter.isalnum() for letter in text)
+def _certain(text: str, confidence: float, sure: float) -> bool:
+    """There is a letter or a digit; one alone, which many a rib resembles, needs half the doubt."""
+    return any(letter.isalnum() for letter in text) and confidence >= (sure if len(text) > 1 else (1 + sure) / 2)
 
 
 def _area(box: Box) -> int:
