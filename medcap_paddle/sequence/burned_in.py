@@ -42,7 +42,7 @@ WIDEST = 12  # of its height: letters that touch are one
 THRESHOLDS = 16, 32, 64, 128  # gray levels between a stroke and what is around it
 ALIKE = 0.8  # boxes that share so much of both are one
 OVERLAP = 0.3  # of the smaller box: two lines do not share more
-SURE = 0.4  # the probability from which a text counts; that of one letter must be halfway from there to 1
+SURE = 0.2  # the probability from which a text counts; that of one letter must be halfway from there to 1
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -141,9 +141,16 @@ def find(pixels: np.ndarray, reader: Reader, sure: float = SURE) -> list[Line]:
         same = [k for k, other in enumerate(kept) if _overlap(line.box, other.box) > OVERLAP]
         if not same:
             kept.append(line)
-        elif len(same) == 1 and kept[same[0]].text == line.text:
+        elif len(same) == 1 and line.text == kept[same[0]].text:
             kept[same[0]] = replace(kept[same[0]], box=max(kept[same[0]].box, line.box, key=_area))
+    kept = [replace(line, box=_with_edge(line.box)) for line in kept]
     return sorted(kept, key=lambda line: (line.box[1], line.box[0]))
+
+
+def _with_edge(box: Box) -> Box:
+    """A pixel more on every side: the edge of a stroke is blurred, and part of it lies below the threshold."""
+    left, top = max(0, box[0] - 1), max(0, box[1] - 1)
+    return left, top, box[0] + box[2] + 1 - left, box[1] + box[3] + 1 - top
 
 
 def _certain(text: str, confidence: float, sure: float) -> bool:

@@ -7,7 +7,7 @@ step of their own. A line of W pixels has `steps(W)` of them.
 The layers are those of the paper; `channels` and `hidden` are smaller (64 and 256 there), for a CPU. Every
 convolution but the first is followed by batch normalisation (there: the fifth and the sixth). The output layer sees the
 columns beside what the LSTMs say of them, and the LSTMs begin with `WIDE` weights: after 400 batches of 16 lines the
-loss of a letter is then 1.1, with either alone 1.8 and 2.6, and 3.0 with neither: CTC has not left the blank yet.
+loss of a letter is then 1.1, with either alone 1.8 and 2.6, with neither about 3: little but blanks is written.
 """
 
 from __future__ import annotations

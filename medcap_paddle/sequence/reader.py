@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHIPPED = Path(__file__).with_name("reader.safetensors")
-SETTINGS = TrainingSettings(epochs=16, batch_size=16, learning_rate=4e-3, warmup=0.05)
+SETTINGS = TrainingSettings(epochs=36, batch_size=16, learning_rate=4e-3, warmup=0.05)
 LINES = 3200  # drawn anew in every epoch
 CHUNK = 16  # batches whose lines are drawn at a time and sorted by width
 EMPTY = 0.2  # share of the lines that have no text
