@@ -5,7 +5,7 @@
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
 # make real     what we read in real radiographs: figures in work/real/figures.json (DATA holds nih_cxr and tb_cxr)
-# make sequence notebooks 40 and 41, from a recurrent cell to an impression of findings; figures in work/sequence/figures.json
+# make sequence notebooks 40 to 43, from a recurrent cell to burned-in text that is read; figures in work/sequence/figures.json
 # make bench    how fast it is against PyTorch and Paddle as installed (in an environment of its own)
 #
 # DATA, WORK     the collection, and where everything is written

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.sequence import alphabet, burned_in, crnn, labelled, reader
+from medcap_paddle.sequence import alphabet, burned_in, crnn, films, labelled, reader
 from medcap_paddle.sequence.burned_in import Line
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -117,6 +117,45 @@ def test_a_dicom_file_is_read_and_loses_its_header(tmp_path, capsys):
     burned_in.run([str(tmp_path / "film.dcm")], str(tmp_path / "out"), Oracle())
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert b"DOE" not in (tmp_path / "out/film.png").read_bytes()
+
+
+# The reader that is shipped -------------------------------------------------------------------------------------------
+
+
+def test_the_command_works_as_installed(tmp_path, monkeypatch, capsys):
+    """Without --reader: on a film with two lines it finds and reads these two."""
+    assert reader.SHIPPED.stat().st_size < 3e6
+    Image.fromarray(film()).save(tmp_path / "film.png")
+    monkeypatch.setattr("sys.argv", ["burned_in", str(tmp_path / "film.png"), "--mask", str(tmp_path / "out")])
+    burned_in.main()
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert sorted(row["text"] for row in rows) == ["L", "PORTABLE"]
+    black = np.asarray(Image.open(tmp_path / "out/film.png"))
+    assert (black[film() != film([])] == 0).all()
+
+
+def test_it_reads_little_where_nothing_is_written():
+    shipped, (some, others, _) = reader.load(), films.load("", 4)
+    found = [burned_in.find(pixels, shipped) for pixels in [*some, *others]]
+    assert sum(map(len, found)) <= 2 * len(found)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the films lie beside the repository")
+def test_it_reads_most_labelled_lines_of_real_films():
+    """Of every sixth film, with little between lines and noise: notebook 42 measures all."""
+    films = list(labelled.load(LABELS).items())[1::6]
+    shipped, scores, right, lines = reader.load(), [], 0, 0
+    for path, labels in films:
+        pixels = cv2.imread(str(SHARED / path), cv2.IMREAD_GRAYSCALE)
+        given = [label for label in labels if label.kind == "line"]
+        read = shipped.read([burned_in.cut(pixels, label.box) for label in given])
+        right, lines = (
+            right + sum(text == label.text for (text, _), label in zip(read, given, strict=True)),
+            lines + len(given),
+        )
+        scores.append(labelled.score(labels, burned_in.find(pixels, shipped)))
+    total = np.sum(scores, 0)
+    assert right >= 0.7 * lines and total[1] >= 0.7 * total[0] and total[3] <= 1.5 * len(films)
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------

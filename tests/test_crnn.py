@@ -41,8 +41,8 @@ def test_a_line_of_another_height_is_refused():
 def test_every_column_can_tell_of_the_whole_line():
     """The LSTMs run both ways."""
     network = crnn.CRNN(TINY, 5)
-    network.eval()
-    line = paddle.zeros([1, 1, 32, 64])
+    network.convolutions.eval()  # batch normalisation would mix the columns; in eval Paddle's LSTM has no gradient
+    line = paddle.randn([1, 1, 32, 64])
     line.stop_gradient = False
     for step in (0, 14):
         line.clear_grad()
@@ -102,13 +102,16 @@ def test_a_batch_is_wide_enough_for_its_texts():
     assert TINY.steps(pixels.shape[3]) >= max(map(ctc.steps_needed, texts))
 
 
-def test_four_lines_are_learnt_by_heart(tmp_path):
-    source = reader.Source([FILM], text=lambda rng: str(rng.choice(["L", "AP", "10:35"])), empty=0.2)
+def test_four_lines_are_learnt_by_heart():
+    """Lines of about one width: a short one, padded, stays long at a loss of 1, where every step says its letter with
+    the same small probability: n q (1 - q)^(n - 1) is at most 1 / e.
+    """
+    source = reader.Source([FILM], text=lambda rng: str(rng.choice(["ERECT", "12/03", "10:35"])), empty=0.2)
     drawn = [source.draw([k]) for k in (0, 1, 2, 3)]
-    taught = reader.build(CRNNSettings(channels=4, hidden=16))
-    optimizer = paddle.optimizer.Adam(3e-3, parameters=taught.network.parameters())
+    taught = reader.build(CRNNSettings(channels=4, hidden=32))
+    optimizer = paddle.optimizer.Adam(1e-2, parameters=taught.network.parameters())
     pixels, texts = reader.batch([lines.fit(c) for c, _ in drawn], [lines.encode(t) for _, t in drawn])
-    for _ in range(150):
+    for _ in range(350):
         loss = ctc.loss(taught.network(paddle.to_tensor(pixels)), texts).mean()
         loss.backward()
         optimizer.step()
@@ -117,6 +120,14 @@ def test_four_lines_are_learnt_by_heart(tmp_path):
     taught.network.eval()
     log_p = paddle.nn.functional.log_softmax(taught.network(paddle.to_tensor(pixels)), -1).numpy()
     assert [ctc.prefix_beam(log_p[:, k])[0] for k in range(4)] == texts
+
+
+def test_lines_are_read_alike_alone_and_together():
+    taught, source = reader.build(TINY), reader.Source([FILM])
+    crops = [source.draw([k])[0] for k in range(30)]
+    together = taught.all_log_p(crops)
+    assert len({log_p.shape[0] for log_p in together}) > 1
+    assert all(np.allclose(taught.log_p(crop), log_p, atol=1e-5) for crop, log_p in zip(crops, together, strict=True))
 
 
 def test_training_resumes_and_reads_alike_after_saving(tmp_path):

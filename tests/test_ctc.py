@@ -79,6 +79,16 @@ def test_a_narrow_beam_never_claims_more_than_there_is():
         assert np.exp(log) <= texts[text] + 1e-12
 
 
+def test_rare_symbols_are_left_out():
+    """What a search without them loses is the share of the paths through them."""
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        log_p = made_up(rng, 5, 4)
+        texts, _ = all_texts(log_p)
+        text, log = ctc.prefix_beam(log_p, 10_000, rare=np.log(0.01))
+        assert max(texts.values()) - 5 * 3 * 0.01 <= np.exp(log) <= texts[text] + 1e-12
+
+
 def test_the_loss_is_minus_the_log_of_the_sum_over_paths():
     """Texts of several lengths in one batch, an empty one among them."""
     rng = np.random.default_rng(2)

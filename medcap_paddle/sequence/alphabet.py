@@ -27,7 +27,7 @@ class NewRows(nn.Layer):
             raise ValueError(f"some of {letters!r} are known already, or there twice")
         self.old = (old,)  # in a tuple: a layer would train what it holds
         self.letters = letters
-        self.rows = nn.Linear(2 * old.network.settings.hidden, len(letters))
+        self.rows = nn.Linear(old.network.seen, len(letters))
 
     def forward(self, lines: paddle.Tensor) -> paddle.Tensor:
         network = self.old[0].network

@@ -7,8 +7,12 @@ writes to the folder OUT a PNG of every image with its lines blackened, for a pe
 DICOM file no header is copied.
 
 `candidates` proposes lines: strokes that are brighter or darker than what is around them (top-hat and black-hat of
-mathematical morphology, from OpenCV), at two thresholds; connected pixels are letters, letters of a height that stand
-side by side are a line. `reader.Reader` then decides: a candidate in which it reads nothing, or hesitates, is no line.
+mathematical morphology, from OpenCV), at several thresholds; connected pixels are letters, or words where the letters
+touch; those of a height that stand side by side are a line. `reader.Reader` then decides: a candidate in which it reads
+nothing, or hesitates, is no line.
+
+The reader that is shipped learnt from letters drawn over patches of films of JSRT (Shiraishi et al., 2000) and NIH
+ChestX-ray14 (Wang et al., 2017), by notebook 42; --reader names another one.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -30,11 +34,15 @@ from . import reader as readers
 from .lines import MARGIN
 from .reader import Reader
 
-SIDE = 1024  # pixels of the longer side at which lines are looked for; smaller images stay as they are
+SIDE = 1024  # pixels of the longer side at which lines are looked for
+ENLARGED = 1.5  # at most, of smaller films: letters of 8 pixels touch each other less
 LEAST = 7  # pixels: the lowest letter
-HIGHEST = 0.065  # of the longer side: the highest letter
-THRESHOLDS = 24, 70  # gray levels between a stroke and what is around it
-SURE = 0.5  # the probability from which a reading counts
+HIGHEST = 0.09  # of the longer side: the highest letter
+WIDEST = 12  # of its height: letters that touch are one
+THRESHOLDS = 16, 32, 64, 128  # gray levels between a stroke and what is around it
+ALIKE = 0.8  # boxes that share so much of both are one
+OVERLAP = 0.3  # of the smaller box: two lines do not share more
+SURE = 0.2  # the probability from which a text counts; that of one letter must be halfway from there to 1
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -48,25 +56,41 @@ class Line:
 
 def candidates(pixels: np.ndarray) -> list[Box]:
     """Boxes that may be lines of text in a film [H, W], in its own pixels."""
-    scale = min(1.0, SIDE / max(pixels.shape))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
+    scale = min(ENLARGED, SIDE / max(pixels.shape))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=how) if scale != 1 else pixels
     side = max(small.shape)
     kernel = np.ones([side // 36 | 1] * 2, np.uint8)  # wider than any stroke
-    found: dict[Box, None] = {}
+    found: list[Box] = []
     for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
         hat = cv2.morphologyEx(small, operation, kernel)
         for threshold in THRESHOLDS:
-            letters = _letters(hat > threshold, HIGHEST * side)
-            found |= dict.fromkeys(_joined(letters))
-    return [tuple(round(n / scale) for n in box) for box in found]
+            found += _joined(_letters(hat > threshold, HIGHEST * side))
+    return [tuple(round(n / scale) for n in box) for box in _different(found)]
+
+
+def _different(boxes: Sequence[Box]) -> list[Box]:
+    """Without those that are much the same as one before them."""
+    kept: list[Box] = []
+    for box in boxes:
+        if not kept or _shares(box, np.array(kept)).max() < ALIKE:
+            kept.append(box)
+    return kept
+
+
+def _shares(box: Box, others: np.ndarray) -> np.ndarray:
+    """The area that a box has in common with each of `others` [n, 4], of what both cover together (Jaccard): [n]."""
+    starts, ends = np.maximum(box[:2], others[:, :2]), np.add(box[:2], box[2:])
+    common = np.maximum(np.minimum(ends, others[:, :2] + others[:, 2:]) - starts, 0).prod(1)
+    return common / (box[2] * box[3] + others[:, 2:].prod(1) - common)
 
 
 def _letters(mask: np.ndarray, highest: float) -> np.ndarray:
-    """Boxes [n, 4] of connected pixels that are as high, as wide and as full as letters are."""
+    """Boxes [n, 4] of connected pixels that are as high, as wide and as full as letters, or words, are."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     x, y, width, height, area = stats[1:].T
     full = area / (width * height)
-    fits = (height >= LEAST) & (height <= highest) & (width <= 1.7 * height) & (width * 8 >= height)
+    fits = (height >= LEAST) & (height <= highest) & (width <= WIDEST * height) & (width * 8 >= height)
     return stats[1:][fits & (full > 0.12) & (full < 0.97)][:, :4]
 
 
@@ -104,22 +128,50 @@ def cut(pixels: np.ndarray, box: Box, margin: float = MARGIN) -> np.ndarray:
 
 
 def find(pixels: np.ndarray, reader: Reader, sure: float = SURE) -> list[Line]:
-    """Lines of text in a film, uint8 [H, W], from top to bottom. Of lines that overlap, the widest stays."""
+    """Lines of text in a film, uint8 [H, W], from top to bottom; `sure`: see `SURE`.
+
+    Of lines that overlap the one stays of which most letters are sure: a word, not its first half. Its box is the
+    largest one in which the same is read, such as the ring around a letter.
+    """
     boxes = candidates(pixels)
     read = zip(boxes, reader.read([cut(pixels, box) for box in boxes]), strict=True)
-    lines = [Line(box, text, confidence) for box, (text, confidence) in read if text.strip() and confidence >= sure]
+    lines = [Line(box, *reading) for box, reading in read if _certain(*reading, sure)]
     kept: list[Line] = []
-    for line in sorted(lines, key=lambda line: (len(line.text), line.confidence), reverse=True):
-        if not any(_overlap(line.box, other.box) > 0.3 for other in kept):
+    for line in sorted(lines, key=lambda line: len(line.text) * line.confidence, reverse=True):
+        same = [k for k, other in enumerate(kept) if _overlap(line.box, other.box) > OVERLAP]
+        if not same:
             kept.append(line)
+        elif len(same) == 1 and line.text == kept[same[0]].text:
+            kept[same[0]] = replace(kept[same[0]], box=max(kept[same[0]].box, line.box, key=_area))
+    kept = [replace(line, box=_with_edge(line.box)) for line in kept]
     return sorted(kept, key=lambda line: (line.box[1], line.box[0]))
+
+
+def _with_edge(box: Box) -> Box:
+    """A pixel more on every side: the edge of a stroke is blurred, and part of it lies below the threshold."""
+    left, top = max(0, box[0] - 1), max(0, box[1] - 1)
+    return left, top, box[0] + box[2] + 1 - left, box[1] + box[3] + 1 - top
+
+
+def _certain(text: str, confidence: float, sure: float) -> bool:
+    """There is a letter or a digit; one alone, which many a rib resembles, needs half the doubt."""
+    return any(letter.isalnum() for letter in text) and confidence >= (sure if len(text) > 1 else (1 + sure) / 2)
+
+
+def _area(box: Box) -> int:
+    return box[2] * box[3]
+
+
+def shared(a: Box, b: Box) -> int:
+    """Pixels that two boxes have in common."""
+    sides = (min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k]) for k in (0, 1))
+    width, height = (max(0, side) for side in sides)
+    return width * height
 
 
 def _overlap(a: Box, b: Box) -> float:
     """Shared area, of that of the smaller box."""
-    sides = (min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k]) for k in (0, 1))
-    width, height = (max(0, side) for side in sides)
-    return width * height / min(a[2] * a[3], b[2] * b[3])
+    return shared(a, b) / min(_area(a), _area(b))
 
 
 def mask(pixels: np.ndarray, lines: Sequence[Line]) -> np.ndarray:
@@ -136,7 +188,9 @@ def main() -> None:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or DICOM")
     parser.add_argument("--mask", metavar="OUT", help="folder for PNGs in which the lines are black")
-    parser.add_argument("--reader", default=readers.USUAL, help="weights of another reader: see 42_crnn.ipynb")
+    parser.add_argument(
+        "--reader", default=readers.SHIPPED, help="weights of another reader, such as 42_crnn.ipynb writes"
+    )
     options = parser.parse_args()
     with cli_errors():
         run(options.images, options.mask, readers.load(options.reader))

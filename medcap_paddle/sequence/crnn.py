@@ -5,7 +5,9 @@ Two of the poolings halve the height alone (the paper's 1 x 2): a step is then 4
 step of their own. A line of W pixels has `steps(W)` of them.
 
 The layers are those of the paper; `channels` and `hidden` are smaller (64 and 256 there), for a CPU. Every
-convolution but the first is followed by batch normalisation (there: the fifth and the sixth).
+convolution but the first is followed by batch normalisation (there: the fifth and the sixth). The output layer sees the
+columns beside what the LSTMs say of them, and the LSTMs begin with `WIDE` weights: after 400 batches of 16 lines the
+loss of a letter is then 1.1, with either alone 1.8 and 2.6, with neither about 3: little but blanks is written.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from ..runtime.files import MedcapError
 
 HEIGHT = 32
 NARROW, SQUARE = (2, 1), (2, 2)  # poolings, height x width
+WIDE = 3  # the LSTMs' first weights, of what is usual
 MULTIPLES = (1, 2, 4, 4, 8, 8, 8)  # of `channels`, a convolution each
 
 
 @dataclass(frozen=True)
 class CRNNSettings:
-    channels: int = 16  # of the first convolution
+    channels: int = 8  # of the first convolution
     hidden: int = 64  # of each LSTM and direction
     pools: tuple[tuple[int, int], ...] = (SQUARE, SQUARE, NARROW, NARROW)  # after convolutions 1, 2, 4 and 6
 
@@ -45,7 +48,7 @@ class CRNN(nn.Layer):
     def __init__(self, settings: CRNNSettings, classes: int):
         super().__init__()
         self.settings = settings
-        layers, before = [], 1
+        layers, before, hidden = [], 1, settings.hidden
         pools = dict(zip((0, 1, 3, 5), settings.pools, strict=True))
         for k, multiple in enumerate(MULTIPLES):
             last, channels = k == len(MULTIPLES) - 1, multiple * settings.channels
@@ -55,16 +58,19 @@ class CRNN(nn.Layer):
             layers += [nn.MaxPool2D(pools[k], pools[k])] if k in pools else []
             before = channels
         self.convolutions = nn.Sequential(*layers)
-        self.lstm = nn.LSTM(before, settings.hidden, num_layers=2, direction="bidirect", time_major=True)
-        self.output = nn.Linear(2 * settings.hidden, classes)
+        wide = paddle.ParamAttr(initializer=nn.initializer.Uniform(-WIDE / hidden**0.5, WIDE / hidden**0.5))
+        how = {"num_layers": 2, "direction": "bidirect", "time_major": True}
+        self.lstm = nn.LSTM(before, hidden, weight_ih_attr=wide, weight_hh_attr=wide, **how)
+        self.seen = before + 2 * hidden
+        self.output = nn.Linear(self.seen, classes)
 
     def features(self, lines: paddle.Tensor) -> paddle.Tensor:
-        """What the output layer sees: [T, B, 2 hidden]."""
+        """What the output layer sees: [T, B, 8 channels + 2 hidden]."""
         height, width = lines.shape[2:]
         if height != HEIGHT or self.settings.steps(width) < 1:
             raise MedcapError(f"a line of {height} x {width} pixels: use `lines.fit`, which makes them {HEIGHT} high")
-        columns = self.convolutions(lines)  # [B, 8 channels, 1, T]
-        return self.lstm(columns.squeeze(2).transpose([2, 0, 1]))[0]
+        columns = self.convolutions(lines).squeeze(2).transpose([2, 0, 1])  # [T, B, 8 channels]
+        return paddle.concat([columns, self.lstm(columns)[0]], -1)
 
     def forward(self, lines: paddle.Tensor) -> paddle.Tensor:
         return self.output(self.features(lines))

@@ -35,19 +35,21 @@ def greedy(log_p: np.ndarray) -> Text:
     return collapse(log_p.argmax(1))
 
 
-def prefix_beam(log_p: np.ndarray, width: int = 16) -> tuple[Text, float]:
+def prefix_beam(log_p: np.ndarray, width: int = 16, rare: float = -np.inf) -> tuple[Text, float]:
     """The most probable text of log probabilities [T, C], and the log of its probability.
 
     Of each prefix the paths that end in a blank and those that do not are summed apart (Graves et al., section 3.2;
-    Hannun et al., 2014, algorithm 1). After each step the `width` best prefixes stay: exact where none is dropped.
+    Hannun et al., 2014, algorithm 1). After each step the `width` best prefixes stay; symbols whose log
+    probability in a step is below `rare` do not prolong any. Exact where nothing is dropped.
     """
     beams: dict[Text, tuple[float, float]] = {(): (0.0, -np.inf)}  # log of: the last step is a blank, it is not
     for step in log_p:
         ends = defaultdict(lambda: [-np.inf, -np.inf])
+        likely = [int(k) for k in np.flatnonzero(step >= rare) if k != BLANK]
         for prefix, (blank, symbol) in beams.items():
             both = np.logaddexp(blank, symbol)
             ends[prefix][0] = np.logaddexp(ends[prefix][0], both + step[BLANK])
-            for k in range(1, len(step)):
+            for k in likely:
                 before = both
                 if prefix and prefix[-1] == k:  # only a blank lets it appear again; else it is the same one, longer
                     ends[prefix][1] = np.logaddexp(ends[prefix][1], symbol + step[k])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.files import read_table
-from .burned_in import Box, Line
+from .burned_in import Box, Line, shared
 
 COLUMNS = ["path", "x", "y", "width", "height", "text", "kind"]
 COVERED, LARGER = 0.7, 4.0  # a line is found by a box that covers so much of it and is at most so many times as large
@@ -39,14 +39,8 @@ def load(path: str | Path) -> dict[str, list[Label]]:
 
 
 def is_found(label: Box, found: Box) -> bool:
-    area = _shared(label, found)
+    area = shared(label, found)
     return area >= COVERED * label[2] * label[3] and found[2] * found[3] <= LARGER * label[2] * label[3]
-
-
-def _shared(a: Box, b: Box) -> int:
-    sides = (min(a[k] + a[k + 2], b[k] + b[k + 2]) - max(a[k], b[k]) for k in (0, 1))
-    width, height = (max(0, side) for side in sides)
-    return width * height
 
 
 def score(labels: Sequence[Label], found: Sequence[Line]) -> np.ndarray:
@@ -54,5 +48,5 @@ def score(labels: Sequence[Label], found: Sequence[Line]) -> np.ndarray:
     lines = [label for label in labels if label.kind == "line"]
     hits = [[line for line in found if is_found(label.box, line.box)] for label in lines]
     exact = sum(any(line.text == label.text for line in hit) for label, hit in zip(lines, hits, strict=True))
-    false = sum(not any(_shared(label.box, line.box) for label in labels) for line in found)
+    false = sum(not any(shared(label.box, line.box) for label in labels) for line in found)
     return np.array([len(lines), sum(map(bool, hits)), exact, false], float)

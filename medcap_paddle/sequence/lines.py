@@ -29,6 +29,7 @@ WORDS = ("PORTABLE", "ERECT", "SUPINE", "UPRIGHT", "SEMI-ERECT", "LEFT", "RIGHT"
 NAMES = ("SMITH", "WANG", "GARCIA", "MUELLER", "KIM", "OKAFOR", "DOE", "JONES", "QUINN", "VOGT", "ZHANG", "FAY", "XU")
 
 
+NOISE, FAINT = 5.0, 12.0  # gray levels: the noise of a film at most, the contrast of lead at least
 SIZE = 40  # pixels of a font before it is brought to its size on the film
 
 
@@ -104,24 +105,30 @@ def _letters(rng: np.random.Generator, low: int, high: int, alphabet: str = MIXE
 
 def text(rng: np.random.Generator) -> str:
     """A line as on films: a side, a view, words, initials, a time, a date, a name; or letters at random."""
-    number, initials = rng.integers, ALPHABET[:26]
-    day, month, year = number(1, 29), number(1, 13), number(1990, 2030)
-    dates = f"{day:02}/{month:02}/{year}", f"{day}.{month}.{year % 100:02}", f"{year}-{month:02}-{day:02}"
-    time = f"{number(0, 24):02}:{number(0, 60):02}"
-    kinds = {
-        "side": (0.16, str(rng.choice(SIDES))),
-        "view": (0.12, str(rng.choice(VIEWS))),
-        "word": (0.16, str(rng.choice(WORDS))),
-        "words": (0.05, f"{rng.choice(VIEWS[:2])} {rng.choice(WORDS)}"),
-        "initials": (0.14, _letters(rng, 2, 3, initials)),
-        "time": (0.08, time),
-        "date": (0.08, str(rng.choice(dates))),
-        "date, time": (0.03, f"{dates[0]} {time}"),
-        "name": (0.06, f"{rng.choice(NAMES)} {_letters(rng, 1, 1, initials)}"),
-        "random": (0.12, _letters(rng, 1, 8, MIXED)),
+    kinds: dict[str, tuple[float, Callable[[], str]]] = {
+        "side": (0.16, lambda: str(rng.choice(SIDES))),
+        "view": (0.12, lambda: str(rng.choice(VIEWS))),
+        "word": (0.16, lambda: str(rng.choice(WORDS))),
+        "words": (0.05, lambda: f"{rng.choice(VIEWS[:2])} {rng.choice(WORDS)}"),
+        "initials": (0.14, lambda: _letters(rng, 2, 3, ALPHABET[:26])),
+        "time": (0.08, lambda: _time(rng)),
+        "date": (0.08, lambda: _date(rng)),
+        "date, time": (0.03, lambda: f"{_date(rng)} {_time(rng)}"),
+        "name": (0.06, lambda: f"{rng.choice(NAMES)} {_letters(rng, 1, 1, ALPHABET[:26])}"),
+        "random": (0.12, lambda: _letters(rng, 1, 8)),
     }
-    chances = np.array([chance for chance, _ in kinds.values()])
-    return list(kinds.values())[rng.choice(len(kinds), p=chances / chances.sum())][1]
+    chances = [chance for chance, _ in kinds.values()]
+    return list(kinds.values())[rng.choice(len(kinds), p=chances)][1]()
+
+
+def _time(rng: np.random.Generator) -> str:
+    return f"{rng.integers(0, 24):02}:{rng.integers(0, 60):02}"
+
+
+def _date(rng: np.random.Generator) -> str:
+    day, month, year = rng.integers(1, 29), rng.integers(1, 13), rng.integers(1990, 2030)
+    forms = f"{day:02}/{month:02}/{year}", f"{day}.{month}.{year % 100:02}", f"{year}-{month:02}-{day:02}"
+    return str(rng.choice(forms))
 
 
 def fit(crop: np.ndarray, narrowest: int = 16) -> np.ndarray:
@@ -131,7 +138,8 @@ def fit(crop: np.ndarray, narrowest: int = 16) -> np.ndarray:
     width = int(np.clip(round(HEIGHT * crop.shape[1] / crop.shape[0]), 4, WIDEST))
     how = cv2.INTER_AREA if crop.shape[0] > HEIGHT else cv2.INTER_LINEAR
     small = cv2.resize(crop, (width, HEIGHT), interpolation=how).astype(np.float32)
-    low, high = np.percentile(small, (1, 99))
+    values = np.sort(small, None)
+    low, high = values[len(values) // 100], values[-1 - len(values) // 100]
     scaled = np.clip(2 * (small - low) / max(high - low, 8) - 1, -1, 1).astype(np.float32)
     return np.pad(scaled, [(0, 0), (0, max(narrowest, -(-width // 4) * 4) - width)], mode="edge")
 
@@ -143,18 +151,27 @@ def draw(text: str, font: str, patch: np.ndarray, rng: np.random.Generator, narr
     """
     cap = int(np.exp(rng.uniform(np.log(8), np.log(44))))  # height of the letters on the film
     if not text:
-        return _finish(_object(_background(patch, cap * 2, int(cap * rng.uniform(0.8, 6)), rng), rng), cap, rng)
+        film = _object(_background(patch, cap * 2, int(cap * rng.uniform(0.8, 6)), rng), rng)
+        return _finish(film, cap, rng, NOISE)
     ink = FONTS[font](text)
     low = len(set(text) - set("ap.-: ")) == 0  # small letters fill a line as large ones do
-    wide = rng.uniform(0.75, 1.35) * narrow
+    wide = rng.uniform(0.7, 1.35) * narrow
     size = max(3, round(ink.shape[1] * cap / ink.shape[0] * wide)), max(6, round(cap * (0.8 if low else 1)))
     ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    margin = round(cap * 0.75) + 2
+    margin = cap + 2
     ink = _turned(np.pad(ink, margin), rng.normal(0, 3) if len(text) < 8 else rng.normal(0, 1.2))
     film = _background(patch, *ink.shape, rng)
-    film = _painted(film, ink, cap, len(text), rng)
-    film = _neighbours(film, cap, margin, rng)
-    return _cut(_finish(film, cap, rng), ink, cap, rng)
+    ring = _ring(ink.shape, cap, rng) if len(text) == 1 and rng.random() < 0.2 else None
+    painted = _painted(film, ink, cap, ring, rng)
+    contrast = _contrast(painted, film, ink)
+    painted = _neighbours(painted, cap, margin, rng)
+    around = ink if ring is None or rng.random() < 0.3 else ring  # a detector takes the letter or its ring
+    return _finish(_cut(painted, around, cap, rng), cap, rng, min(NOISE, contrast / 8))
+
+
+def _contrast(painted: np.ndarray, film: np.ndarray, ink: np.ndarray) -> float:
+    """Gray levels by which the letters changed the film."""
+    return float((np.abs(painted - film) * ink).sum() / ink.sum())
 
 
 def _background(patch: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -170,23 +187,36 @@ def _turned(ink: np.ndarray, degrees: float) -> np.ndarray:
     return cv2.warpAffine(ink, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1), (width, height))
 
 
-def _painted(film: np.ndarray, ink: np.ndarray, cap: int, letters: int, rng: np.random.Generator) -> np.ndarray:
-    """Digital text is white, often with a dark edge; lead is a gray above the film; a plate has dark letters."""
-    kind = rng.choice(["white", "edge", "lead", "plate", "ring"], p=[0.25, 0.25, 0.25, 0.15, 0.1])
+def _ring(shape: tuple[int, int], cap: int, rng: np.random.Generator) -> np.ndarray:
+    """An oval around a letter, from 0 to 1: [H, W]."""
+    centre, high = (shape[1] // 2, shape[0] // 2), cap * rng.uniform(0.8, 1.0)
+    axes = max(3, round(high * rng.uniform(0.75, 1.05))), max(3, round(high))
+    return cv2.ellipse(np.zeros(shape, np.float32), centre, axes, 0, 0, 360, 1.0, max(1, cap // 12), cv2.LINE_AA)
+
+
+def _painted(
+    film: np.ndarray, ink: np.ndarray, cap: int, ring: np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Digital text is white, often with a dark edge; lead is a gray above the film; a plate has dark letters.
+
+    A letter in a ring is white on a black disc.
+    """
+    kind = "ring" if ring is not None else rng.choice(["white", "edge", "lead", "plate"], p=[0.25, 0.3, 0.25, 0.2])
     if kind == "plate":
-        film = film * 0.2 + 0.8 * (plate := rng.uniform(130, 255))
+        film = film * 0.2 + 0.8 * (plate := rng.uniform(100, 255))
         return film * (1 - ink) + ink * rng.uniform(0, 0.6) * plate
     if kind == "lead":
-        light = rng.uniform(30, 150)
-        return film * (1 - light / 255) + ink * light  # on a white film no lead would show
-    if kind == "edge" or film.mean() > 140 or (kind == "ring" and letters == 1):  # white on white has an edge
+        painted = film + ink * rng.uniform(25, 230) * (1 - film / 255)
+        if _contrast(painted, film, ink) > FAINT:  # on a white film no lead would show
+            return painted
+    if kind == "ring":
+        disc = cv2.dilate((ring > 0.5).astype(np.uint8), np.ones([3, 3], np.uint8), iterations=1 + cap // 20)
+        outlines, _ = cv2.findContours(disc, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        film = cv2.drawContours(film.copy(), outlines, -1, 0.0, -1)
+        ink = np.maximum(ink, ring)
+    elif kind != "white" or film.mean() > 140:  # white on white has an edge
         edge = cv2.dilate(ink, np.ones([3, 3], np.uint8), iterations=1 + cap // 20)
         film = film * (1 - 0.9 * edge)
-    if kind == "ring" and letters == 1:
-        height, width = ink.shape
-        radius = int(cap * rng.uniform(0.75, 1.05))
-        cv2.circle(film, (width // 2, height // 2), radius, 0.0, -1)
-        cv2.circle(film, (width // 2, height // 2), radius, 245.0, max(1, cap // 12))
     return film * (1 - ink) + ink * rng.uniform(200, 255)
 
 
@@ -205,22 +235,23 @@ def _object(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _neighbours(film: np.ndarray, cap: int, margin: int, rng: np.random.Generator) -> np.ndarray:
     """Parts of a line above or below, where there is one: they end before the letters begin."""
-    for rows in (slice(0, margin - 2 - cap // 6), slice(film.shape[0] - margin + 2 + cap // 6, None)):
-        if rng.random() < 0.15:
+    gap = 1 + round(cap * rng.uniform(0, 0.2))
+    for rows in (slice(0, margin - gap), slice(film.shape[0] - margin + gap, None)):
+        if rng.random() < 0.2:
             ink = FONTS[str(rng.choice(SEEN))](_letters(rng, 2, 6))
             ink = cv2.resize(ink, film.shape[1::-1], interpolation=cv2.INTER_AREA)[rows].astype(np.float32) / 255
             film[rows] = film[rows] * (1 - ink) + ink * rng.uniform(120, 255)
     return film
 
 
-def _finish(film: np.ndarray, cap: int, rng: np.random.Generator) -> np.ndarray:
-    """Blur, noise and JPEG, each at times."""
+def _finish(film: np.ndarray, cap: int, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """Blur, noise of at most `noise` gray levels, and JPEG, each at times."""
     if rng.random() < 0.5:
         film = cv2.GaussianBlur(film, (0, 0), 0.2 + cap * rng.uniform(0, 0.06))
-    film = film + rng.normal(0, rng.uniform(0, 5), film.shape)
+    film = film + rng.normal(0, rng.uniform(0, noise), film.shape)
     pixels = np.clip(film, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 95))]
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 95))]
         pixels = cv2.imdecode(cv2.imencode(".jpg", pixels, quality)[1], cv2.IMREAD_GRAYSCALE)
     return pixels
 
