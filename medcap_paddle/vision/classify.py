@@ -101,7 +101,7 @@ class Classification(Labelling):
     best = "val_loss"
 
     def __init__(self, network: Classifier, train: Pairs, val: Pairs, task: str, options: Options):
-        self.network, self.val, self.task = network, val, task
+        self.model, self.val, self.task = network, val, task
         batch = min(options.settings.batch_size, len(train))
         super().__init__(
             train, options.preprocessing, replace(options.settings, batch_size=batch), options.augmentation
@@ -123,7 +123,7 @@ class Classification(Labelling):
         own = distributed.shard(np.arange(len(self.val)))
         total = np.zeros(2)
         if len(own):
-            logits = logits_of(self.network, [self.val[k] for k in own], self.preprocessing)
+            logits = logits_of(self.model, [self.val[k] for k in own], self.preprocessing)
             targets = np.stack([self.val[k][1] for k in own])
             loss = LOSSES[self.task](paddle.to_tensor(logits), paddle.to_tensor(targets))
             total[:] = float(loss) * len(own), len(own)
