@@ -390,7 +390,7 @@ def test_every_image_is_predicted_by_the_network_that_has_not_seen_its_patient(r
     loaded = classify.Run.load(out)
     row = table.iloc[0]
     own = loaded.by_network([picture.reduced(folder / "images" / row.image, 64)])[row.fold - 1, 0]
-    assert np.allclose(own, [row.healthy, row.rust], atol=1e-4)
+    assert np.allclose(own, [row.healthy, row.rust], atol=3e-3)  # training keeps the grids of early layers in float16
 
 
 def test_the_same_call_trains_nothing_again_and_gives_the_same(run, capsys):
@@ -416,7 +416,8 @@ def test_predict_and_evaluate_by_command(run, tmp_path, capsys):
     own = ["evaluate", str(folder), "--labels", str(folder / "labels.csv"), "--run", str(out)]
     classify.main(own)  # each image by the network that has not seen it
     same = pd.read_csv(out / "evaluation/predictions.csv").set_index("image").rust
-    assert np.allclose(same, pd.read_csv(out / "predictions.csv").set_index("image").rust[same.index], atol=1e-4)
+    before = pd.read_csv(out / "predictions.csv").set_index("image").rust[same.index]
+    assert np.allclose(same, before, atol=3e-3)  # training keeps the grids of early layers in float16
     pd.DataFrame({"image": names, "label": ["cat", "dog"] * 2}).to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(SystemExit, match="the labels are cat, dog, and .* tells healthy, rust"):
         classify.main(["evaluate", str(tmp_path), "--labels", str(tmp_path / "labels.csv"), "--run", str(out)])

@@ -22,6 +22,7 @@ from .files import MedcapError
 
 Result = TypeVar("Result")
 FEW = 8  # jobs that are done before a process has started
+ALONE = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}  # the surroundings of one of several
 IDLE = 30  # seconds after which a process without work ends
 
 
@@ -45,6 +46,23 @@ def map_ordered(
     with _named_losses():
         waiting = deque(islice(begun, ahead))
     return _results(waiting, begun)
+
+
+def side_by_side(function: Callable[..., Result], jobs: Iterable[tuple], workers: int = 1) -> Iterator[Result]:
+    """function(*job) of each of a few long jobs, in their order: `workers` at once, each in a process on one core.
+
+    With one worker: here, on all cores. The processes may compute with Paddle; they show no progress.
+    """
+    from loky import get_reusable_executor
+
+    if workers < 2:
+        yield from (function(*job) for job in jobs)
+        return
+    alone = {"initializer": end_with_parent, "initargs": (os.getpid(),), "env": ALONE}
+    with _named_losses():
+        pool = get_reusable_executor(workers, timeout=IDLE, **alone)
+        waiting = deque(pool.submit(function, *job) for job in jobs)
+    yield from _results(waiting, iter(()))
 
 
 def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) -> Iterator[Result]:
