@@ -20,6 +20,7 @@ from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import MedcapError
 from medcap_paddle.vision import backbones, classify, folds, labels, picture
 from medcap_paddle.vision.augment import augment
+from medcap_paddle.vision.depthwise import Depthwise
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -288,6 +289,20 @@ def test_the_weights_of_paddles_networks_give_their_grid(tmp_path, name, theirs)
     other = {"alexnet": "resnet18", "resnet18": "alexnet"}[name]
     with pytest.raises(MedcapError, match="choose weights of this network"):
         backbones.build(other, 2, tmp_path / "w.pdparams")
+
+
+@pytest.mark.parametrize(("kernel", "height", "width"), [(3, 7, 7), (5, 7, 4), (5, 2, 8), (3, 1, 1)])
+def test_a_depthwise_convolution_is_the_library_s_in_values_and_gradients(kernel, height, width):
+    """In training on a CPU it is a matrix product; in evaluation the library's."""
+    paddle.seed(kernel)
+    layer, x = Depthwise(6, kernel, 1), paddle.randn([2, 6, height, width])
+    x.stop_gradient, weigh, found = False, paddle.randn([2, 6, height, width]), []
+    for mode in (layer.train, layer.eval):
+        mode()
+        y = layer(x)
+        found.append([y, *paddle.grad((y * weigh).sum(), [x, layer.weight])])
+    for ours, theirs in zip(*found, strict=True):
+        assert np.allclose(ours, theirs, atol=1e-5) and ours.shape == theirs.shape
 
 
 def test_first_weights_keep_their_statistics_and_random_ones_learn_them():

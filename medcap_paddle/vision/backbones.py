@@ -34,7 +34,7 @@ CONVOLUTIONS = (
     *((384, 3, 1, 1, False), (256, 3, 1, 1, False), (256, 3, 1, 1, True)),
 )
 CELLS = 6  # AlexNet's last grid is 6 x 6 at 224 pixels, and is pooled to that at other sizes
-EARLY = 8  # of the 16 blocks of Lite0
+EARLY = 11  # of the 16 blocks of Lite0
 NONE = "none"  # in place of a file: no first weights
 
 
@@ -79,7 +79,7 @@ class Lite0(nn.Layer):
         self.first = [self.network.stem, *self.network.blocks[:EARLY]]  # a list: no names of their own
 
     def early(self, images: paddle.Tensor) -> paddle.Tensor:
-        """[B, 80, S / 16, S / 16]."""
+        """[B, 112, S / 16, S / 16]."""
         for layer in self.first:
             images = layer(images)
         return images
