@@ -18,7 +18,7 @@ from medcap_paddle.config import TrainingSettings
 from medcap_paddle.image import Preprocessing, transform
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.vision import backbones, classify, folds, labels, picture
+from medcap_paddle.vision import backbones, classification, classify, folds, labels, picture
 from medcap_paddle.vision.augment import augment
 from medcap_paddle.vision.depthwise import Depthwise
 
@@ -302,6 +302,45 @@ def test_a_depthwise_convolution_is_the_library_s_in_values_and_gradients(kernel
         found.append([y, *paddle.grad((y * weigh).sum(), [x, layer.weight])])
     for ours, theirs in zip(*found, strict=True):
         assert np.allclose(ours, theirs, atol=1e-5) and ours.shape == theirs.shape
+
+
+def test_grids_of_the_early_layers_give_what_the_pictures_give():
+    """Also of mirrored ones; and an epoch sees its own augmented version."""
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 255, (70, 60), np.uint8) for _ in range(3)]
+    options = classify.Options(size=64, mirror=True, changes=(("epochs", 2),))
+    grids, target = classification.early_grids(pixels, options), np.zeros(2, np.float32)
+    assert grids.shape[:2] == (3, 4)
+    model = backbones.build(options.backbone, 2, options.file)
+    backbones.begin_head(model, rng.normal(0, 1, (40, 1280)), np.eye(2)[np.arange(40) % 2])
+    pairs, seen = ([(item, target) for item in items] for items in (pixels, grids))
+    for ours, theirs in ((seen, pairs), (classification.mirrored(seen), classification.mirrored(pairs))):
+        model.eval()
+        found = [classification.outputs(model.vector, which, options.preprocessing) for which in (ours, theirs)]
+        assert np.allclose(*found, atol=0.02) and np.abs(found[0]).max() > 0.5
+    epochs = [classification.Grids(seen, options.preprocessing, (0, epoch, 0))[0][0] for epoch in (1, 2, 3)]
+    assert not np.array_equal(epochs[0], epochs[1]) and np.array_equal(epochs[0], epochs[2])
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_early_layers_learn_only_where_the_whole_is_asked_for(tmp_path, whole):
+    [*names], options = draw(tmp_path, 8), replace(FAST, whole=whole, weights="")
+    pixels = [picture.read(tmp_path / "images" / name) for name in names]
+    seen = pixels if whole else classification.early_grids(pixels, options)
+    assert options.frozen != whole
+    pairs = list(zip(seen, np.eye(2, dtype="f4")[np.arange(8) % 2], strict=True))
+    before = backbones.build(options.backbone, 2, options.file)
+    after = classification.fit(pairs, pairs, "exclusive", options, tmp_path / "fold")
+    first, last = ([model.trunk.network.blocks[k].project[0].weight for model in (before, after)] for k in (0, -1))
+    assert np.array_equal(*first) != whole and not np.array_equal(*last)
+
+
+def test_folds_side_by_side_give_what_one_after_the_other_gives(run, tmp_path):
+    folder, out, metrics = run
+    asked = labels.read(folder, folder / "labels.csv")
+    classify.train(asked, tmp_path / "run", replace(FAST, workers=2))
+    tables = [pd.read_csv(place / "predictions.csv") for place in (out, tmp_path / "run")]
+    assert np.allclose(tables[0].rust, tables[1].rust, atol=1e-3)
 
 
 def test_first_weights_keep_their_statistics_and_random_ones_learn_them():

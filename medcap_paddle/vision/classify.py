@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOSSES", "Options", "Run", "dense_cross_entropy", "evaluate", "pictures", "predict", "train"]
 RUN = "work/classify"
+UNREADABLE = "cannot be read"
 
 
 def pictures(labelled: Labelled, size: int) -> tuple[Labelled, list[np.ndarray]]:
@@ -46,11 +47,11 @@ def pictures(labelled: Labelled, size: int) -> tuple[Labelled, list[np.ndarray]]
         try:
             found.append(picture.reduced(path, size))
         except MedcapError as error:
-            found.append(str(error))
+            found.append(f"{UNREADABLE}: {error}")
     readable = np.array([not isinstance(pixels, str) for pixels in found], bool)
     reasons = [(name, why) for name, why in zip(labelled.images, found, strict=True) if isinstance(why, str)]
     if not readable.any():
-        raise MedcapError(f"no image can be read: {reasons[0][1]}")
+        raise MedcapError(f"no image can be read; {reasons[0][0]} {reasons[0][1]}")
     kept = replace(labelled.only(readable, ""), left_out=labelled.left_out + reasons)
     return kept, [pixels for pixels in found if not isinstance(pixels, str)]
 
@@ -84,7 +85,7 @@ def train(labelled: Labelled, out: str | Path, options: Options | None = None) -
 
 def told(labelled: Labelled) -> list[str]:
     """Lines about the images: how many there are, and how many are left out for each reason."""
-    count = Counter("cannot be read" if len(why) > 60 else why for _, why in labelled.left_out)
+    count = Counter(UNREADABLE if why.startswith(UNREADABLE) else why for _, why in labelled.left_out)
     lines = [f"{len(labelled):,} images of {len(set(labelled.patients)):,} patients; left out: {sum(count.values()):,}"]
     return lines + [f"  {number:,} {why}" for why, number in count.items()]
 
@@ -171,7 +172,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--size", type=int, help="of the images: 64, 96 ... 224 ...")
     one.add_argument("--folds", type=int, default=folds.FOLDS, help="1: one network, a fifth of the patients held out")
     one.add_argument("--weights", default="", metavar="FILE", help=f"to begin from, or {NONE}")
-    one.add_argument("--mirror", action="store_true", help="train on mirrored images too: where sides mean the same")
+    one.add_argument(
+        "--mirror", action="store_true", help="see mirrored images too: where left and right mean the same"
+    )
+    one.add_argument("--whole", action="store_true", help="train the early layers of given weights too: slower")
+    one.add_argument("--workers", type=int, default=1, help="folds that are trained at once, each on one core")
     for name, kind in (("epochs", int), ("rate", float), ("batch", int), ("seed", int)):
         one.add_argument(f"--{name}", type=kind)
     one.add_argument("--schedule", choices=list(loop.SCHEDULES))
@@ -189,7 +194,8 @@ def _train(args: argparse.Namespace) -> None:
     given = {"epochs": args.epochs, "learning_rate": args.rate, "batch_size": args.batch, "seed": args.seed}
     given |= {"schedule": args.schedule}
     changes = tuple((name, value) for name, value in given.items() if value is not None)
-    options = Options(args.backbone, args.size, args.weights, args.folds, args.mirror, changes)
+    own = args.backbone, args.size, args.weights, args.folds, args.mirror, args.whole, args.workers
+    options = Options(*own, changes)
     metrics = train(labels.read(args.folder, args.labels, args.task, args.columns), args.out, options)
     print(metrics.round(3).to_string(index=False))
 
