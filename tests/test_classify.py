@@ -512,24 +512,65 @@ def test_wrong_options_are_refused(run, tmp_path):
         classify.predict(out, [tmp_path / "broken.png"])
 
 
-def test_another_backbone_is_an_entry(run, tmp_path, monkeypatch):
-    """A network from outside the package goes through training and prediction."""
+class Colour(paddle.nn.Layer):
+    """[B, 3, S, S] -> [B, 3], the mean colour: a network from outside the package that learns in seconds."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = self.create_parameter([1])
+
+    def forward(self, images):
+        return images.mean([2, 3]) * (1 + self.scale)
+
+
+@pytest.fixture
+def colour(monkeypatch):
+    entry = backbones.Backbone(Colour, 3, names=lambda tensors, path: tensors, dropout=0.0)
+    monkeypatch.setitem(backbones.BACKBONES, "colour", entry)
+    return ["--backbone", "colour", "--size", "64", "--batch", "8", "--epochs", "8", "--rate", "0.05"]
+
+
+def test_another_backbone_is_an_entry(run, tmp_path, colour):
     folder, *_ = run
-
-    class Mean(paddle.nn.Layer):
-        def __init__(self):
-            super().__init__()
-            self.scale = self.create_parameter([1])
-
-        def forward(self, images):
-            return images.mean([2, 3]) * (1 + self.scale)
-
-    entry = backbones.Backbone(Mean, 3, names=lambda tensors, path: tensors, dropout=0.0)
-    monkeypatch.setitem(backbones.BACKBONES, "mean", entry)
-    options = replace(FAST, backbone="mean", changes=(("epochs", 8), ("batch_size", 8), ("learning_rate", 0.05)))
-    metrics = classify.train(labels.read(folder, folder / "labels.csv"), tmp_path / "run", options)
-    assert metrics.auc.min() > 0.9
+    own = ["train", str(folder), "--labels", str(folder / "labels.csv"), "--out", str(tmp_path / "run"), "--folds", "2"]
+    classify.main([*own, *colour])
+    assert pd.read_csv(tmp_path / "run/metrics.csv").auc.min() > 0.9
     assert len(classify.predict(tmp_path / "run", [folder / "images"])[0]) == 24
+
+
+def test_soft_labels_of_three_classes_are_learnt_as_shares(tmp_path, colour):
+    """A leaf between two classes has a probability between theirs; the class of no leaf is left out and said."""
+    rng, rows = np.random.default_rng(0), []
+    (tmp_path / "images").mkdir()
+    for k in range(36):
+        share = (0.0, 0.5, 1.0)[k % 3]
+        pixels = share * np.array([200, 60, 60]) + (1 - share) * np.array([60, 131, 60]) + rng.normal(0, 6, (64, 64, 3))
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / f"images/{k}.png")
+        rows.append((f"{k}.png", round(0.9 * share, 2), round(0.9 * (1 - share), 2), 0.1))
+    pd.DataFrame(rows, columns=["image", "rust", "healthy", "blight"]).to_csv(tmp_path / "labels.csv", index=False)
+    own = ["train", str(tmp_path), "--labels", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "run")]
+    classify.main([*own, *colour, "--folds", "3"])
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    assert facts["task"] == "exclusive" and facts["classes"] == ["rust", "healthy"]
+    assert any("left out: blight" in remark for remark in facts["remarks"])
+    table = pd.read_csv(tmp_path / "run/predictions.csv")
+    table["share"] = table.image.str.split(".").str[0].astype(int) % 3
+    for _, part in table.groupby("fold"):  # a network each
+        none, half, all_of_it = (part.rust[part.share == share] for share in range(3))
+        assert none.max() < half.min() and half.max() < all_of_it.min()
+
+
+def test_a_dicom_is_predicted_as_its_film(tmp_path, run):
+    from test_dicom import write as write_dicom
+
+    film = np.random.default_rng(0).integers(0, 256, (48, 40), np.uint8)
+    film[10:30, 10:30] //= 4
+    film[0, :2] = 0, 255  # a DICOM is shown from its darkest to its brightest pixel
+    Image.fromarray(film).save(tmp_path / "film.png")
+    write_dicom(tmp_path / "film.dcm", film, stored=8)
+    table, left_out = classify.predict(run[1], [tmp_path / "film.png", tmp_path / "film.dcm"])
+    assert not left_out and np.allclose(*table[["healthy", "rust"]].to_numpy(), atol=1e-3)
+    assert len(classify.predict(run[1], [tmp_path])[0]) == 2
 
 
 @pytest.mark.skipif(not (SHARED / "nih_cxr").exists(), reason="../shared is not there")
