@@ -12,8 +12,8 @@ from .runtime import cpu
 __version__ = "0.2.0"
 
 ROOMS = (
-    *("runtime.cpu", "runtime.rows", "runtime.files", "runtime.settings", "runtime.quiet", "runtime.cache"),
-    *("runtime.workers", "runtime.distributed", "runtime.drawing", "loss"),
+    *("runtime.cpu", "runtime.rows", "runtime.files", "runtime.figures", "runtime.settings", "runtime.quiet"),
+    *("runtime.cache", "runtime.workers", "runtime.distributed", "runtime.drawing", "loss"),
     *("models.decoder", "models.lstm", "models.attention"),
     *("models.places", "models.attention_lstm", "models.transformer", "models.memory", "models.knowledge", "models"),
     *("config",),
@@ -44,7 +44,7 @@ ROOMS = (
     *("phantom.body", "phantom.film", "phantom.frontal", "phantom.lateral", "phantom.signs", "phantom.lesions"),
     *("phantom.devices", "phantom.draw", "phantom.anatomy", "phantom.folder", "phantom.collection"),
     *("phantom.pneumothorax", "phantom.pretrain", "phantom", "phantom.__main__"),
-    *("sequence.figures", "sequence.cells", "sequence.seq2seq", "sequence.impressions"),
+    *("sequence.cells", "sequence.seq2seq", "sequence.impressions"),
     *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
     *("sequence.burned_in", "sequence.labelled", "sequence.films"),
 )

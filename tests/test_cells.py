@@ -8,8 +8,9 @@ import paddle
 import pytest
 from paddle import nn
 
+from medcap_paddle.runtime import figures
 from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.sequence import cells, figures
+from medcap_paddle.sequence import cells
 
 LAYERS = {"rnn": nn.SimpleRNN, "lstm": nn.LSTM}
 B, T, E, H = 3, 7, 5, 4

@@ -1,4 +1,4 @@
-"""work/sequence/figures.json: what the notebooks of this folder measured, in the form of `make real`.
+"""figures.json: what notebooks measured (sequence/, vision/ in `work_dir`), in the form of `make real`.
 
     {"figures": {name: {"value", "low", "high"}}}      and "p" of a figure that is compared with another one
 
@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..runtime.files import MedcapError, lock, read_json, write_json
+from .files import MedcapError, lock, read_json, write_json
 
-FIX = "remove it and run `make sequence` again"
+FIX = "remove it and run the notebooks that write it again"
 Figures = dict[str, dict[str, float]]
 
 
