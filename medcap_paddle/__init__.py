@@ -35,7 +35,7 @@ ROOMS = (
     *("metrics.guards", "metrics.pairs", "metrics.order", "metrics.relevance", "metrics", "metrics.table"),
     *("metrics.comparison", "metrics.constant"),
     *("vision.unet", "vision.structures", "vision.mask_losses", "vision.overlap", "vision.anatomy", "vision.masked"),
-    *("vision.films", "vision.segmenters", "vision.segmentation", "vision.segmenter_run", "vision.segment"),
+    *("vision.films", "vision.segmenters", "vision.segmenter_run", "vision.segmentation", "vision.segment"),
     *("generate", "reward", "baselines", "evaluate"),
     *("drawing.axes", "drawing.words", "drawing.curves", "drawing.lstm", "show", "notebook"),
     *("drawing.roc", "vision.classify"),

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medcap_paddle.image import Preprocessing
-from medcap_paddle.runtime.files import MedcapError
+from medcap_paddle.runtime.files import MedcapError, read_table
 from medcap_paddle.vision import masked, overlap, segment
 from medcap_paddle.vision.augment import Augmentation, augment, augment_masked
 from medcap_paddle.vision.films import films, restored, squared
 from medcap_paddle.vision.mask_losses import LOSSES
-from medcap_paddle.vision.segmentation import Segmentation
+from medcap_paddle.vision.segmentation import Plan, Segmentation, split
+from medcap_paddle.vision.segmenter_run import COLUMNS
 from medcap_paddle.vision.segmenters import SEGMENTERS
 from medcap_paddle.vision.structures import Structured
 from medcap_paddle.vision.unet import UNet
@@ -207,15 +208,15 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path):
     disks(tmp_path, 2)
     mask = tmp_path / "masks/heart/p1.png"
     wrong = {
-        "50 x 40 pixels, its image 48 x 40": Image.new("1", (50, 40)),
-        "has 0 and one other": Image.fromarray(np.arange(1920, dtype=np.uint16).reshape(40, 48).astype(np.uint8)),
+        r"\[40, 50\], its image \[40, 48\]": Image.new("1", (50, 40)),
+        "a mask has two": Image.fromarray(np.arange(1920, dtype=np.uint16).reshape(40, 48).astype(np.uint8)),
     }
     for words, picture in wrong.items():
         picture.save(mask)
         with pytest.raises(MedcapError, match=words):
             masked.items(tmp_path)[1].load()
     mask.write_bytes(b"no mask")
-    with pytest.raises(MedcapError, match="p1.png is not a readable mask"):
+    with pytest.raises(MedcapError, match="p1.png is not readable as a mask"):
         masked.items(tmp_path)[1].load()
     mask.rename(mask.with_name("other.png"))
     with pytest.raises(MedcapError, match="other.png has no image"):
@@ -226,13 +227,13 @@ def test_patients_stay_together(tmp_path):
     disks(tmp_path, 40)
     rows = "".join(f"p{k}.png,patient {k // 4}\n" for k in range(40))
     (tmp_path / "metadata.csv").write_text("image,patient\n" + rows)
-    _, table = segment.split([tmp_path], 0)
+    _, table = split([tmp_path], 0)
     parts = {}
     for _, _, _, patient, part in table:
         parts.setdefault(patient, set()).add(part)
     assert len(parts) == 10 and all(len(found) == 1 for found in parts.values())
     assert set.union(*parts.values()) == {"train", "tune", "val"}
-    assert segment.split([tmp_path], 0)[1] == table
+    assert split([tmp_path], 0)[1] == table
 
 
 @needs_shared
@@ -265,13 +266,13 @@ def task_of(tmp_path, batch_size=4):
 def test_parts_of_a_batch_add_up_and_missing_structures_teach_nothing(tmp_path):
     task = task_of(tmp_path, 6)
     [(rows, batch, share)] = task.batches(1)
-    whole, numbers = task.loss(task.network, batch, slice(0, rows), share)
-    parts = [task.loss(task.network, batch, part, share)[0].item() for part in (slice(0, 2), slice(2, 6))]
+    whole, numbers = task.loss(task.module, batch, slice(0, rows), share)
+    parts = [task.loss(task.module, batch, part, share)[0].item() for part in (slice(0, 2), slice(2, 6))]
     assert np.isclose(sum(parts), whole.item(), rtol=1e-5)
     assert numbers[1].item() == 6 * 4 - 2 and np.isclose(whole.item(), numbers[0].item() / 22, rtol=1e-5)
     images, masks, known = batch
     other = paddle.where(known[..., None, None] > 0, masks, 1 - masks)
-    assert task.loss(task.network, [images, other, known], slice(0, rows), share)[0].item() == whole.item()
+    assert task.loss(task.module, [images, other, known], slice(0, rows), share)[0].item() == whole.item()
 
 
 def run(*arguments, capsys=None):
@@ -287,14 +288,14 @@ def trained(tmp_path_factory):
     """A run that has learnt to find disks, its folder of images, and its history."""
     data, out = disks(tmp_path_factory.mktemp("data"), 40), tmp_path_factory.mktemp("run") / "disks"
     settings = replace(SEGMENTERS["unet"].settings, epochs=8, learning_rate=5e-3, warmup=0.0)
-    return out, data, segment.train([data], out, settings=settings, size=64)
+    return out, data, segment.train(Plan((data,), out, settings=settings, size=64))
 
 
 def test_training_raises_the_dice_and_keeps_the_best_epoch(trained):
     out, data, history = trained
     assert history.tune_heart.max() > 0.6 > history.tune_heart.min()
     assert np.allclose(history.tune_error, 1 - history.tune_heart)
-    found = segment.evaluate(out, [data])
+    found = segment.evaluate(segment.load(out), [data], out)
     [facts] = [facts for by_name in found.values() for facts in by_name.values()]
     assert facts["images"] == 5 and facts["dice"]["value"] > 0.5  # an eighth of the images, never the learnt ones
 
@@ -323,13 +324,13 @@ def test_images_of_one_name_are_refused_before_anything_is_written(trained, tmp_
 def test_a_run_is_refused_where_it_was_changed_and_images_where_they_were_learnt(trained, tmp_path):
     out, data, _ = trained
     learnt = tmp_path / "learnt"
-    table = segment.read_table(out / "images.csv", segment.COLUMNS, "")
+    table = read_table(out / "images.csv", COLUMNS, "")
     for part in ("images", "masks/heart"):
         (learnt / part).mkdir(parents=True)
         for name in table.image[table.split == "train"]:
             (learnt / part / f"other_{name}").write_bytes((data / part / name).read_bytes())
-    with pytest.raises(MedcapError, match="was trained on all images"):
-        segment.evaluate(out, [learnt])
+    with pytest.raises(MedcapError, match="has learnt from all images"):
+        segment.evaluate(segment.load(out), [learnt], out)
     config = (out / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"heart"', '"lungs"'))
     with pytest.raises(MedcapError, match="changed by hand"):
