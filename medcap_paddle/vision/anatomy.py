@@ -13,9 +13,7 @@ import numpy as np
 from ..runtime.files import MedcapError
 from .structures import complete
 
-ENLARGED = (
-    0.5  # of the ratio in adults, on a film taken from behind (Danzer, American Journal of Medical Sciences 1919)
-)
+ENLARGED = 0.5  # of the ratio in adults, on a PA film (Danzer, American Journal of the Medical Sciences 1919)
 SMALLEST = 0.01  # of the image: a lung or a heart of fewer pixels is a speck
 SIDES = ("right_lung", "left_lung")
 FIX = "look at the overlay, and measure by hand"
@@ -39,6 +37,11 @@ class Anatomy:
     def symmetry(self) -> float:
         """The smaller lung's area through the larger one's: 1 where both are equal."""
         return min(self.right_area, self.left_area) / max(self.right_area, self.left_area)
+
+    @property
+    def right_share(self) -> float:
+        """The right lung's area through that of both."""
+        return self.right_area / (self.right_area + self.left_area)
 
     @property
     def enlarged(self) -> bool:

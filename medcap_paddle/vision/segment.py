@@ -9,8 +9,9 @@
 see `segmenter_run`; `pack` makes one file of it. Where RUN is left out, or is the word "shipped", the network is ours:
 heart, both lungs and clavicles of a frontal film.
 
-`predict` takes images (PNG, JPEG, DICOM) and folders of them, and writes DIR/<structure>/<image name>.png, 1 bit a pixel
-at the size of the image, DIR/<structure>.csv with the same masks as run lengths (see `vision.masks`), and DIR/overlays/.
+`predict` takes images (PNG, JPEG, DICOM) and folders of them, and writes DIR/<structure>/<image name>.png, 1 bit a
+pixel at the size of the image, DIR/<structure>.csv with the same masks as run lengths (see `vision.masks`), and
+DIR/overlays/.
 `evaluate` measures on the val images of the folders, and on those that the run has never seen; it writes
 DIR/overlaps.csv, a row a mask, and DIR/metrics.json, where DIR is RUN if it is a folder.
 """
@@ -121,14 +122,18 @@ def show(found: dict[str, dict[str, dict]]) -> str:
     def number(figure: dict, end: str = "value", digits: int = 3) -> str:
         return "-" if figure[end] is None else f"{figure[end]:.{digits}f}"
 
+    def interval(figure: dict) -> str:
+        return f"{number(figure)} ({number(figure, 'low')} to {number(figure, 'high')})"
+
     def line(folder: str, name: str, facts: dict) -> str:
         """Over the positive images too, where some are not."""
-        parts = {"Dice": "dice"} | ({"over positives": "dice_positive"} if facts["positive"] < facts["images"] else {})
-        dice = [f"{w} {number(facts[k])} ({number(facts[k], 'low')} to {number(facts[k], 'high')})" for w, k in parts.items()]
+        positive = f" over positives {interval(facts['dice_positive'])}," if facts["positive"] < facts["images"] else ""
         rest = f"IoU {number(facts['iou'])}, Hausdorff 95 {number(facts['hd95'], digits=1)} pixels"
-        return f"{Path(folder).name:16} {name:12} {', '.join(dice)}, {rest}, {facts['images']} images"
+        return f"{folder:16} {name:12} Dice {interval(facts['dice'])},{positive} {rest}, {facts['images']} images"
 
-    return "\n".join(line(folder, *entry) for folder, structures in found.items() for entry in structures.items())
+    return "\n".join(
+        line(Path(folder).name, *entry) for folder, structures in found.items() for entry in structures.items()
+    )
 
 
 # Commands -------------------------------------------------------------------------------------------------------------
@@ -144,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--structures", nargs="+", default=[], metavar="NAME", help="learn these only")
     one.add_argument("--loss", default=Plan.loss, choices=LOSSES)
     one.add_argument("--weights", default="", help="file of weights that the encoder begins with")
+    one.add_argument("--start", default="", metavar="RUN", help="a run to continue from, as on smaller images")
     for name, kind in (("size", int), ("epochs", int), ("batch-size", int), ("rate", float), ("seed", int)):
         one.add_argument(f"--{name}", type=kind)
     two = commands.add_parser("predict", help="write the masks of images")
@@ -178,7 +184,7 @@ def _train(args: argparse.Namespace) -> None:
     processes = int(os.environ["OMP_NUM_THREADS"]) if alone else 1
     settings = replace(settings, batch_size=max(1, settings.batch_size // processes))
     common = tuple(args.folders), args.out, args.segmenter, settings, args.size, args.loss, args.weights
-    plan = Plan(*common, tuple(args.structures))
+    plan = Plan(*common, tuple(args.structures), args.start)
     plan.how()
     if processes > 1:
         job.spawn(train, plan, processes)

@@ -45,7 +45,7 @@ class Segmentation(loop.Task):
 
     def __init__(self, module: Structured, train: Films, tune: Films, how: Segmenter, loss: str):
         self.module, self.train, self.tune, self.how, self.name = module, train, tune, how, loss
-        self.rows = np.repeat(np.arange(len(train)), repeats(train.known))
+        self.rows = np.repeat(np.arange(len(train)), repeats(train.masks.any((2, 3)) & train.known))
         self.batch_size = how.settings.batch_size * distributed.world()[1]
         self.steps = math.ceil(len(self.rows) / self.batch_size)
 
@@ -98,14 +98,13 @@ class Segmentation(loop.Task):
         return {"tune_error": 1 - float(np.mean([*found.values()])), **{f"tune_{n}": v for n, v in found.items()}}
 
 
-def repeats(known: np.ndarray) -> np.ndarray:
-    """How often an epoch shows each image, int [N], given which structures are drawn in it, bool [N, C].
+def repeats(present: np.ndarray) -> np.ndarray:
+    """How often an epoch shows each image, int [N], given which structures are seen in it, bool [N, C].
 
     The root of 1 / the share of images that have its rarest structure, rounded: repeat factor sampling with a threshold
     of 1 (Gupta et al., "LVIS", CVPR 2019, section 4.3). 1 each where all images have all structures.
     """
-    share = known.mean(0)
-    rarest = np.where(known, share, 1).min(1)
+    rarest = np.where(present, present.mean(0), 1).min(1)
     return np.rint(rarest**-0.5).astype(int)
 
 
@@ -141,6 +140,7 @@ class Plan:
     loss: str = next(iter(LOSSES))
     weights: str = ""  # a file that the encoder begins with
     structures: tuple[str, ...] = ()  # these only; all where empty
+    start: str = ""  # a run of the same network and structures to continue from, at another size
 
     def how(self) -> Segmenter:
         """MedcapError on what cannot be had."""
@@ -169,6 +169,8 @@ def train(plan: Plan) -> pd.DataFrame:
     module = Structured(how.build(len(channels(names))), names)
     if how.begin:
         how.begin(module.network, Path(plan.weights) if plan.weights else None)
+    if plan.start:
+        loop.load_weights(module, Path(plan.start) / loop.WEIGHTS, "give a run of this network and these structures")
     if not distributed.world()[0]:
         save(plan.run_dir, plan.name, names, plan.loss, how, table)
     task = Segmentation(module, *(films(parts[part], names, how.preprocessing) for part in parts), how, plan.loss)

@@ -70,7 +70,7 @@ def pack(run_dir: str | Path, path: str | Path, note: str = "") -> None:
 
 
 def load(path: str | Path = SHIPPED) -> Run:
-    """Open a run, or the file of one; nothing executes. MedcapError when it is missing, damaged or of another network."""
+    """Open a run, or the file of one. MedcapError when it is missing, damaged or of another network."""
     path = Path(path)
     if path.is_dir():
         facts = read_sealed(path / "config.json", FIX) | {"learnt": _learnt(path)}
