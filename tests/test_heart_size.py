@@ -1,10 +1,12 @@
-"""Measurements of drawn masks whose answers are known."""
+"""Measurements of drawn masks whose answers are known, and what the words of a report say beside them."""
 
+import medcap_paddle  # noqa: F401 isort: skip
 import numpy as np
 import pytest
 
+from medcap_paddle.clinical.heart_size import heart_size
 from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.vision import anatomy
+from medcap_paddle.vision import anatomy, measure
 
 
 def rectangle(rows, columns, shape=(100, 120)):
@@ -68,3 +70,52 @@ FAILURES = {
 def test_what_cannot_be_measured_is_refused_in_words(words):
     with pytest.raises(MedcapError, match=words):
         anatomy.measure(FAILURES[words])
+
+
+# Beside the words -----------------------------------------------------------------------------------------------------
+
+WORDS = {
+    "normal": [
+        "heart size is normal",
+        "The heart is normal in size.",
+        "No cardiomegaly.",
+        "cardiac silhouette is unremarkable .",
+        "the heart is not enlarged",
+        "lungs are clear . heart size and mediastinal contours are within normal limits .",
+    ],
+    "enlarged": ["mild cardiomegaly", "The lungs are normal. The heart is enlarged.", "heart size is mildly enlarged"],
+    "borderline": ["heart size is top normal", "heart size at the upper limits of normal", "borderline cardiomegaly"],
+    "": ["the lungs are clear", "heart size is not normal", "normal heart rate", "congestive heart failure", ""],
+}
+
+
+@pytest.mark.parametrize("size", WORDS)
+def test_what_a_report_says_of_the_heart(size):
+    assert {words: heart_size(words) for words in WORDS[size]} == dict.fromkeys(WORDS[size], size)
+
+
+def test_words_and_ratio_disagree_where_both_cannot_be_right():
+    assert "normal, but its ratio is 0.58, above 0.50" in measure.disagreement("heart size is normal .", 0.58)
+    assert "enlarged, but its ratio is 0.42, below 0.50" in measure.disagreement("there is cardiomegaly .", 0.42)
+    for words, ratio in (
+        ("heart size is normal", 0.44),
+        ("cardiomegaly", 0.6),
+        ("heart is borderline", 0.7),
+        ("", 0.7),
+    ):
+        assert not measure.disagreement(words, ratio)
+
+
+@pytest.mark.parametrize("offset", [-0.9, 0.0, 0.9])
+def test_near_the_threshold_nothing_is_said(offset):
+    ratio = anatomy.ENLARGED + offset * measure.UNSURE
+    assert not measure.disagreement("heart size is normal", ratio) and not measure.disagreement("cardiomegaly", ratio)
+
+
+def test_the_picture_has_a_line_as_wide_as_the_heart():
+    masks = chest()
+    found = anatomy.measure(masks)
+    plain, lined = (measure.picture(np.zeros((100, 120), np.uint8), masks, given) for given in (None, found))
+    widths = {int(row.sum()) for row in (lined == measure.YELLOW).all(2) if row.any()}
+    assert widths == {found.heart[1] - found.heart[0], found.thorax[1] - found.thorax[0]}
+    assert not (plain == measure.YELLOW).all(2).any()

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medcap_paddle.image import Preprocessing
-from medcap_paddle.runtime.files import MedcapError, read_table
-from medcap_paddle.vision import masked, overlap, segment
+from medcap_paddle.runtime.files import MedcapError, read_table, read_tensors
+from medcap_paddle.vision import masked, masks, overlap, segment
 from medcap_paddle.vision.augment import Augmentation, augment, augment_masked
 from medcap_paddle.vision.films import films, restored, squared
 from medcap_paddle.vision.mask_losses import LOSSES
-from medcap_paddle.vision.segmentation import Plan, Segmentation, split
+from medcap_paddle.vision.segmentation import Plan, Segmentation, repeats, split
 from medcap_paddle.vision.segmenter_run import COLUMNS
 from medcap_paddle.vision.segmenters import SEGMENTERS
-from medcap_paddle.vision.structures import Structured
+from medcap_paddle.vision.structures import Structured, cleaned, largest
 from medcap_paddle.vision.unet import UNet
 
 SHARED = next((path for path in (Path(__file__).parents[2] / "shared", Path("/work/shared")) if path.exists()), None)
@@ -335,3 +335,70 @@ def test_a_run_is_refused_where_it_was_changed_and_images_where_they_were_learnt
     (tmp_path / "config.json").write_text(config.replace('"heart"', '"lungs"'))
     with pytest.raises(MedcapError, match="changed by hand"):
         segment.load(tmp_path)
+
+
+# A run as a file ------------------------------------------------------------------------------------------------------
+
+
+def test_a_packed_run_draws_the_same_and_knows_what_it_has_learnt(trained, tmp_path):
+    """In half precision: a few pixels at a border may differ."""
+    out, data, _ = trained
+    file = tmp_path / "disks.safetensors"
+    run("pack", out, "--out", file, "--note", "drawn here")
+    whole, packed = segment.load(out), segment.load(file)
+    assert (packed.names, packed.learnt, packed.preprocessing) == (whole.names, whole.learnt, whole.preprocessing)
+    assert len(packed.learnt) == 35 and read_tensors(file, "")[1]["note"] == "drawn here"
+    pixels, _ = masked.items(data)[0].load()
+    with segment.drawer(whole, 1) as a, segment.drawer(packed, 1) as b:
+        assert overlap.dice(a(pixels)["heart"], b(pixels)["heart"]) > 0.95
+    run("evaluate", file, data, "--out", tmp_path / "measured")
+    assert len((tmp_path / "measured/overlaps.csv").read_text().splitlines()) == 1 + 5
+    with pytest.raises(SystemExit, match="--out where the run is a file"):
+        run("evaluate", file, data)
+
+
+def test_an_image_stored_anew_in_a_folder_of_the_same_name_counts_as_learnt(trained, tmp_path):
+    out, data, _ = trained
+    again = tmp_path / data.name
+    for part in ("images", "masks/heart"):
+        (again / part).mkdir(parents=True)
+        for path in sorted((data / part).iterdir()):
+            with Image.open(path) as picture:
+                picture.save(again / part / path.name, optimize=True, comment="anew", compress_level=1)
+    network = segment.load(out)
+    assert len(network.unseen(masked.items(again))) == len(network.unseen(masked.items(data))) == 5
+
+
+def test_a_run_continues_from_one_on_smaller_images(trained, tmp_path):
+    out, data, history = trained
+    settings = replace(SEGMENTERS["unet"].settings, epochs=1, learning_rate=1e-4)
+    more = segment.train(Plan((data,), tmp_path, settings=settings, size=96, start=out))
+    assert more.tune_heart[0] > history.tune_heart[0]  # not from scratch
+
+
+def test_run_lengths_are_those_of_the_masks_in_both_conventions(trained, tmp_path):
+    out, data, _ = trained
+    for form in ("siim", "kaggle"):
+        run("predict", out, data / "images", "--out", tmp_path / form, "--run-lengths", form)
+        runs = masks.read_csv(tmp_path / form / "heart.csv", (40, 48), form)
+        assert len(runs) == 40
+        for name, found in runs.items():
+            assert np.array_equal(found.mask(), masks.read_png(tmp_path / form / f"heart/{name}.png"))
+
+
+def test_rare_structures_are_shown_more_often():
+    present = np.zeros((16, 2), bool)
+    present[:, 0], present[:4, 1] = True, True
+    assert repeats(present).tolist() == [2] * 4 + [1] * 12  # the root of 1 / a quarter
+    assert (repeats(np.ones((3, 2), bool)) == 1).all() and (repeats(np.zeros((3, 2), bool)) == 1).all()
+
+
+def test_specks_are_removed_and_a_union_follows():
+    left, right = np.zeros((2, 20, 30), bool)
+    left[5:15, 20:28], left[0, 0] = True, True
+    right[5:15, 2:9] = True
+    found = cleaned({"left_lung": left, "lungs": left | right, "right_lung": right, "other": left})
+    assert list(found) == ["left_lung", "lungs", "right_lung", "other"]
+    assert found["left_lung"].sum() == 80 and not found["lungs"][0, 0] and found["other"][0, 0]
+    assert np.array_equal(found["lungs"], found["left_lung"] | found["right_lung"])
+    assert not largest(left & False).any() and largest(left, 2).sum() == 81

@@ -17,6 +17,7 @@ from PIL import Image
 
 from .. import image
 from ..clinical.heart_size import ENLARGED, NORMAL, heart_size
+from ..runtime.drawing import is_drawing
 from ..runtime.files import MedcapError, atomic
 from . import anatomy, dicom
 from .anatomy import Anatomy
@@ -61,6 +62,8 @@ def _measured(path: Path, draw) -> Measured:
     pixels, masks = np.zeros([0, 0], np.uint8), {}
     try:
         pixels = image.read(path)
+        if is_drawing(path):
+            raise MedcapError("it is a drawing, and the network has learnt from radiographs")
         if (view := dicom.view(path)) not in ("", "PA"):
             raise MedcapError(f"it is a film of view {view}, and the threshold is for PA films")
         masks = draw(pixels)

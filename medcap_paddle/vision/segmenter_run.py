@@ -113,8 +113,8 @@ def drawer(run: Run, count: int) -> Iterator[Draw]:
 
 
 def overlay(pixels: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
-    """The image with the border of each mask in a colour of its own, uint8 [H, W, 3]."""
+    """The image with the border of each mask in a colour of its own, uint8 [H, W, 3]; a union has that of its parts."""
     out = np.repeat(pixels[..., None], 3, 2)
-    for k, mask in enumerate(masks.values()):
-        out[overlap.border(mask)] = COLOURS[k % len(COLOURS)]
+    for k, name in enumerate(channels(list(masks))):
+        out[overlap.border(masks[name])] = COLOURS[k % len(COLOURS)]
     return out
