@@ -22,7 +22,7 @@ from ..runtime.files import MedcapError, atomic
 from . import anatomy, dicom
 from .anatomy import Anatomy
 from .masked import name_of
-from .segmenter_run import Run, drawer, load, overlay
+from .segmenter_run import Draw, Run, drawer, load, overlay
 
 UNSURE = 0.03  # of the ratio: within it of the threshold nothing is said; see `anatomy`
 YELLOW = (250, 220, 60)
@@ -36,16 +36,26 @@ class Measured:
     pixels: np.ndarray  # uint8 [H, W]; [0, 0] where it cannot be read
     masks: dict[str, np.ndarray]  # bool [H, W]
     anatomy: Anatomy | None
-    reason: str  # why there is no anatomy; ""
+    reason: str = ""  # why there is no anatomy
+    view: str = ""  # as a DICOM tells it
 
     @property
     def sentence(self) -> str:
         if not self.anatomy:
             return f"{self.path}: not measured: {self.reason}"
-        found = self.anatomy
-        size = "near the threshold" if near(found.ratio) else "enlarged" if found.enlarged else "not enlarged"
-        text = f"{self.path}: cardiothoracic ratio {found.ratio:.2f}, {size} (above {anatomy.ENLARGED:.2f} on a PA film"
-        return text + f"); right lung {found.right_share:.0%} of both"
+        size = "enlarged" if self.anatomy.enlarged else "not enlarged"
+        if self.view == "AP":
+            size = "not judged, since the heart looks larger on an AP film"
+        elif near(self.anatomy.ratio):
+            size = "too near to judge"
+        text = (
+            f"{self.path}: cardiothoracic ratio {self.anatomy.ratio:.2f}, {size} (threshold {anatomy.ENLARGED:.2f}, PA"
+        )
+        return f"{text}); right lung {self.anatomy.right_share:.0%} of both"
+
+    def doubt(self, words: str) -> str:
+        """See `disagreement`."""
+        return disagreement(words, self.anatomy.ratio) if self.anatomy and self.view != "AP" else ""
 
 
 def near(ratio: float) -> bool:
@@ -58,18 +68,18 @@ def measured(paths: Sequence[str | Path], run: Run | None = None) -> list[Measur
         return [_measured(Path(path), draw) for path in paths]
 
 
-def _measured(path: Path, draw) -> Measured:
-    pixels, masks = np.zeros([0, 0], np.uint8), {}
+def _measured(path: Path, draw: Draw) -> Measured:
+    pixels, masks, view = np.zeros([0, 0], np.uint8), {}, ""
     try:
-        pixels = image.read(path)
+        pixels, view = image.read(path), dicom.view(path)
         if is_drawing(path):
             raise MedcapError("it is a drawing, and the network has learnt from radiographs")
-        if (view := dicom.view(path)) not in ("", "PA"):
-            raise MedcapError(f"it is a film of view {view}, and the threshold is for PA films")
+        if view not in ("", "PA", "AP"):
+            raise MedcapError(f"it is a film of view {view}, not a frontal one")
         masks = draw(pixels)
-        return Measured(str(path), pixels, masks, anatomy.measure(masks), "")
+        return Measured(str(path), pixels, masks, anatomy.measure(masks), view=view)
     except MedcapError as error:
-        return Measured(str(path), pixels, masks, None, str(error))
+        return Measured(str(path), pixels, masks, None, str(error), view)
 
 
 def disagreement(words: str, ratio: float) -> str:
@@ -99,8 +109,7 @@ def beside(paths: Sequence[str | Path], words: str, folder: str | Path) -> list[
     lines = []
     for film in measured(paths):
         lines.append(film.sentence)
-        if film.anatomy and (doubt := disagreement(words, film.anatomy.ratio)):
-            lines.append(f"warning: {doubt}")
+        lines += [f"warning: {doubt}"] if (doubt := film.doubt(words)) else []
         if film.masks:
             path = Path(folder) / f"{name_of(film.path)}.png"
             with atomic(path) as temporary:
