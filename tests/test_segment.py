@@ -141,8 +141,21 @@ def test_losses_are_brute_force_sums():
         "dice": 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1),
     }
     expected["cross_entropy_focal_dice"] = sum(expected.values())
+    rare = 1 - (2 * (p * t).sum() + 0.1) / (p.sum() + t.sum() + 0.1)  # .5% of 20 pixels
+    expected["cross_entropy_dice_rare"] = expected["cross_entropy"] + rare
     for name, value in expected.items():
         assert np.isclose(LOSSES[name](*map(paddle.to_tensor, (logits, targets)))[0, 0].item(), value, rtol=1e-5)
+
+
+def test_a_wrong_mask_of_what_is_absent_is_pulled_down_by_the_rare_loss():
+    """The gradient of 400 pixels that are wrong, against that of as many that are right."""
+    logits, slopes = paddle.to_tensor(np.where(np.arange(6400) < 400, 3.0, -9.0).reshape(1, 1, 80, 80)), {}
+    for name in ("cross_entropy_dice", "cross_entropy_dice_rare"):
+        own = logits.detach()
+        own.stop_gradient = False
+        (LOSSES[name](own, paddle.zeros_like(own)).sum()).backward()
+        slopes[name] = own.grad[0, 0, 0, 0].item()
+    assert slopes["cross_entropy_dice_rare"] > 1.2 * slopes["cross_entropy_dice"] > 0
 
 
 # Image and mask together ----------------------------------------------------------------------------------------------
