@@ -18,7 +18,7 @@ from medcap_paddle.runtime.files import MedcapError, read_table, read_tensors
 from medcap_paddle.vision import masked, masks, overlap, segment
 from medcap_paddle.vision.augment import Augmentation, augment, augment_masked
 from medcap_paddle.vision.films import films, restored, squared
-from medcap_paddle.vision.mask_losses import LOSSES
+from medcap_paddle.vision.mask_losses import LOSSES, dice, dice_rare
 from medcap_paddle.vision.segmentation import Plan, Segmentation, repeats, split
 from medcap_paddle.vision.segmenter_run import COLUMNS
 from medcap_paddle.vision.segmenters import SEGMENTERS
@@ -148,14 +148,14 @@ def test_losses_are_brute_force_sums():
 
 
 def test_a_wrong_mask_of_what_is_absent_is_pulled_down_by_the_rare_loss():
-    """The gradient of 400 pixels that are wrong, against that of as many that are right."""
-    logits, slopes = paddle.to_tensor(np.where(np.arange(6400) < 400, 3.0, -9.0).reshape(1, 1, 80, 80)), {}
-    for name in ("cross_entropy_dice", "cross_entropy_dice_rare"):
-        own = logits.detach()
-        own.stop_gradient = False
-        (LOSSES[name](own, paddle.zeros_like(own)).sum()).backward()
-        slopes[name] = own.grad[0, 0, 0, 0].item()
-    assert slopes["cross_entropy_dice_rare"] > 1.2 * slopes["cross_entropy_dice"] > 0
+    """The gradient of a wrong pixel, where 400 of 6,400 are predicted and none is there."""
+    slopes = {}
+    for loss in (dice, dice_rare):
+        logits = paddle.to_tensor(np.where(np.arange(6400) < 400, 1.0, -9.0).reshape(1, 1, 80, 80))
+        logits.stop_gradient = False
+        loss(logits, paddle.zeros_like(logits)).sum().backward()
+        slopes[loss] = logits.grad[0, 0, 0, 0].item()
+    assert slopes[dice_rare] > 10 * slopes[dice] > 0
 
 
 # Image and mask together ----------------------------------------------------------------------------------------------
