@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_dicom import write
 
 from medcap_paddle.image import Preprocessing
 from medcap_paddle.runtime.files import MedcapError, read_table, read_tensors
@@ -397,6 +398,41 @@ def test_run_lengths_are_those_of_the_masks_in_both_conventions(trained, tmp_pat
         assert len(runs) == 40
         for name, found in runs.items():
             assert np.array_equal(found.mask(), masks.read_png(tmp_path / form / f"heart/{name}.png"))
+
+
+def test_a_dicom_and_a_folder_are_drawn_and_without_a_run_by_the_shipped_network(trained, tmp_path, capsys):
+    out, data, _ = trained
+    (tmp_path / "films").mkdir()
+    write(tmp_path / "films/1.2.3.dcm", np.random.default_rng(0).integers(0, 4096, (60, 50)).astype(np.uint16))
+    run("predict", out, tmp_path / "films", data / "images/p3.png", "--out", tmp_path / "own")
+    assert masks.read_png(tmp_path / "own/heart/1.2.3.png").shape == (60, 50)
+    run("predict", "shipped", tmp_path / "films", "--out", tmp_path / "ours")
+    run("predict", tmp_path / "films", "--out", tmp_path / "same")
+    names = {"heart", "left_lung", "right_lung", "lungs", "clavicles"}
+    for folder in ("ours", "same"):
+        assert {path.parent.name for path in (tmp_path / folder).rglob("1.2.3.png")} == names | {"overlays"}
+    assert "masks of clavicles, heart, left_lung, lungs, right_lung for 1 images" in capsys.readouterr().out
+
+
+@needs_shared
+def test_the_shipped_network_says_what_it_has_learnt_from_and_is_small():
+    network, facts = segment.load(), read_tensors(segment.SHIPPED, "")[1]
+    assert segment.SHIPPED.stat().st_size < 10e6 and all(word in facts["note"] for word in ("JSRT", "SCR", "Shenzhen"))
+    for folder, count in (("jsrt", 20), ("tb_cxr", 62)):
+        found = masked.items(SHARED / folder)
+        unseen = network.unseen(found)
+        assert len(unseen) == count and {item.place for item in found} - {item.place for item in unseen} <= set(
+            network.learnt.values()
+        )
+
+
+@needs_shared
+def test_the_shipped_network_draws_films_that_it_has_not_learnt_from():
+    unseen = segment.load().unseen(masked.items(SHARED / "jsrt"))[:3]
+    with segment.drawer(segment.load(), len(unseen)) as draw:
+        rows = [row for item in unseen for row in segment.measured(item, draw)]
+    least = {"lungs": 0.95, "left_lung": 0.95, "right_lung": 0.95, "heart": 0.88, "clavicles": 0.75}
+    assert len(rows) == 15 and all(row["dice"] > least[row["structure"]] for row in rows)
 
 
 def test_rare_structures_are_shown_more_often():

@@ -52,11 +52,13 @@ def hausdorff95(mask: np.ndarray, reference: np.ndarray) -> float:
     return float(max(np.percentile(distances, 95) for distances in directed))
 
 
-def border(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that touch a pixel outside it by a side; outside the picture is outside the mask."""
+def border(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """The pixels of a mask that touch a pixel outside it by a side, and those within `width` steps of it; outside the
+    picture is outside the mask.
+    """
     from scipy.ndimage import binary_erosion
 
-    return mask & ~binary_erosion(mask)
+    return mask & ~binary_erosion(mask, iterations=width)
 
 
 OVERLAPS: dict[str, Overlap] = {"dice": dice, "iou": iou, "hd95": hausdorff95}

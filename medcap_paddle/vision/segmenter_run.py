@@ -114,7 +114,7 @@ def drawer(run: Run, count: int) -> Iterator[Draw]:
 
 def overlay(pixels: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
     """The image with the border of each mask in a colour of its own, uint8 [H, W, 3]; a union has that of its parts."""
-    out = np.repeat(pixels[..., None], 3, 2)
+    out, width = np.repeat(pixels[..., None], 3, 2), max(1, round(max(pixels.shape) / 400))
     for k, name in enumerate(channels(list(masks))):
-        out[overlap.border(masks[name])] = COLOURS[k % len(COLOURS)]
+        out[overlap.border(masks[name], width)] = COLOURS[k % len(COLOURS)]
     return out
