@@ -24,7 +24,9 @@ from .anatomy import Anatomy
 from .masked import name_of
 from .segmenter_run import Draw, Run, drawer, load, overlay
 
-UNSURE = 0.03  # of the ratio: within it of the threshold nothing is said; see `anatomy`
+# Of the ratio: within it of the threshold nothing is said. On 20 films of JSRT that the network had not learnt from, its
+# ratio was .013 off on average, and on 19 of them within .04 of that of the reference masks (notebook 22).
+UNSURE = 0.04
 YELLOW = (250, 220, 60)
 
 
