@@ -24,8 +24,8 @@ from .anatomy import Anatomy
 from .masked import name_of
 from .segmenter_run import Draw, Run, drawer, load, overlay
 
-# Of the ratio: within it of the threshold nothing is said. On 20 films of JSRT that the network had not learnt from, its
-# ratio was .013 off on average, and on 19 of them within .04 of that of the reference masks (notebook 22).
+# Of the ratio: within it of the threshold nothing is said. On 20 films of JSRT that the network had not learnt from,
+# its ratio was .013 off on average, and on 19 of them within .04 of that of the reference masks (notebook 22).
 UNSURE = 0.04
 YELLOW = (250, 220, 60)
 
