@@ -5,6 +5,7 @@
 # make soak     kill the pipeline twenty times at random moments
 # make coverage all tests, counting the lines and branches they reach (at least 94% of both together)
 # make real     what we read in real radiographs: figures in work/real/figures.json (DATA holds nih_cxr and tb_cxr)
+# make vision   notebooks 20 to 22: classify, segment, measure; figures in work/vision/figures.json (DATA=../shared)
 # make sequence notebooks 40 to 43, from a recurrent cell to burned-in text that is read; figures in work/sequence/figures.json
 # make bench    how fast it is against PyTorch and Paddle as installed (in an environment of its own)
 #
@@ -26,10 +27,11 @@ export DATA WORK IMAGES RUN PRESET
 BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 KNOWLEDGE := $(sort $(wildcard notebooks/3[0-4]_*.ipynb))
+VISION := $(sort $(wildcard notebooks/2[0-2]_*.ipynb))
 SEQUENCE := $(sort $(wildcard notebooks/4[0-3]_*.ipynb))
 CODE := medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
 
-.PHONY: run knowledge sequence test encoder real soak coverage format bench
+.PHONY: run knowledge vision sequence test encoder real soak coverage format bench
 
 # Paths may hold blanks and Chinese: they reach the shell as variables, never as words of make.
 define paths
@@ -86,6 +88,11 @@ encoder: $(BIN)/ready
 
 real: $(BIN)/ready
 	$(BIN)/python benchmarks/real.py "$${DATA:-../shared}" "$$WORK/real"
+
+vision: $(BIN)/ready
+	@$(paths); \
+	$(call execute,$(VISION)); \
+	cat "$$work/vision/figures.json"
 
 sequence: $(BIN)/ready
 	@$(paths); \

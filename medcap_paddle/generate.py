@@ -9,7 +9,8 @@ runs/<run>/predictions.csv:
     predicted_words        their number (image reliance is made of them): see models.reliance
     typicality             the percentage of train studies that are at most as strange: see vision.typicality
 
-    python -m medcap_paddle.generate RUN_DIR IMAGE [IMAGE ...]    a report for the views of one study
+    python -m medcap_paddle.generate RUN_DIR IMAGE [IMAGE ...] [--anatomy]    a report for the views of one study, and
+                                                                              the size of its heart: see vision.measure
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from .runtime import cache
 from .runtime.files import cli_errors, digest, lock, read_table, write_table
 from .runtime.loop import tensors
 from .runtime.quiet import ignore_harmless
-from .vision import typicality
+from .vision import measure, typicality
 from .vocab import decode
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("run_dir", help="a trained run, for example work/runs/lstm")
     parser.add_argument("images", nargs="+", help="the views of the study: PNG, JPEG, DICOM")
     parser.add_argument("--weights", help="the encoder's weights where they are not the usual file")
+    parser.add_argument("--anatomy", action="store_true", help="measure the heart too; pictures in RUN_DIR/anatomy")
     arguments = parser.parse_args()
     with cli_errors(), warnings.catch_warnings():
         ignore_harmless()
@@ -175,6 +177,8 @@ def main() -> None:
             print(f"{score:8.2f}  {text}")
         if np.isfinite(found.typicality):
             print(f"more unusual than {found.typicality:.1f}% of the train studies")
+        if arguments.anatomy:
+            print(*measure.beside(arguments.images, found.reports[0][0], f"{arguments.run_dir}/anatomy"), sep="\n")
         for doubt in found.warnings:
             print(f"warning: {doubt}", file=sys.stderr)
 

@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_dicom import write
 
 from medcap_paddle.image import Preprocessing
-from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.vision import masked, overlap, segment
+from medcap_paddle.runtime.files import MedcapError, read_table, read_tensors
+from medcap_paddle.vision import masked, masks, overlap, segment
 from medcap_paddle.vision.augment import Augmentation, augment, augment_masked
 from medcap_paddle.vision.films import films, restored, squared
-from medcap_paddle.vision.mask_losses import LOSSES
-from medcap_paddle.vision.segmentation import Segmentation
+from medcap_paddle.vision.mask_losses import LOSSES, dice, dice_rare
+from medcap_paddle.vision.segmentation import Plan, Segmentation, repeats, split
+from medcap_paddle.vision.segmenter_run import COLUMNS
 from medcap_paddle.vision.segmenters import SEGMENTERS
-from medcap_paddle.vision.structures import Structured
+from medcap_paddle.vision.structures import Structured, cleaned, largest
 from medcap_paddle.vision.unet import UNet
 
 SHARED = next((path for path in (Path(__file__).parents[2] / "shared", Path("/work/shared")) if path.exists()), None)
@@ -140,8 +142,21 @@ def test_losses_are_brute_force_sums():
         "dice": 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1),
     }
     expected["cross_entropy_focal_dice"] = sum(expected.values())
+    rare = 1 - (2 * (p * t).sum() + 0.1) / (p.sum() + t.sum() + 0.1)  # .5% of 20 pixels
+    expected["cross_entropy_dice_rare"] = expected["cross_entropy"] + rare
     for name, value in expected.items():
         assert np.isclose(LOSSES[name](*map(paddle.to_tensor, (logits, targets)))[0, 0].item(), value, rtol=1e-5)
+
+
+def test_a_wrong_mask_of_what_is_absent_is_pulled_down_by_the_rare_loss():
+    """The gradient of a wrong pixel, where 400 of 6,400 are predicted and none is there."""
+    slopes = {}
+    for loss in (dice, dice_rare):
+        logits = paddle.to_tensor(np.where(np.arange(6400) < 400, 1.0, -9.0).reshape(1, 1, 80, 80))
+        logits.stop_gradient = False
+        loss(logits, paddle.zeros_like(logits)).sum().backward()
+        slopes[loss] = logits.grad[0, 0, 0, 0].item()
+    assert slopes[dice_rare] > 10 * slopes[dice] > 0
 
 
 # Image and mask together ----------------------------------------------------------------------------------------------
@@ -207,15 +222,15 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path):
     disks(tmp_path, 2)
     mask = tmp_path / "masks/heart/p1.png"
     wrong = {
-        "50 x 40 pixels, its image 48 x 40": Image.new("1", (50, 40)),
-        "has 0 and one other": Image.fromarray(np.arange(1920, dtype=np.uint16).reshape(40, 48).astype(np.uint8)),
+        r"\[40, 50\], its image \[40, 48\]": Image.new("1", (50, 40)),
+        "a mask has two": Image.fromarray(np.arange(1920, dtype=np.uint16).reshape(40, 48).astype(np.uint8)),
     }
     for words, picture in wrong.items():
         picture.save(mask)
         with pytest.raises(MedcapError, match=words):
             masked.items(tmp_path)[1].load()
     mask.write_bytes(b"no mask")
-    with pytest.raises(MedcapError, match="p1.png is not a readable mask"):
+    with pytest.raises(MedcapError, match="p1.png is not readable as a mask"):
         masked.items(tmp_path)[1].load()
     mask.rename(mask.with_name("other.png"))
     with pytest.raises(MedcapError, match="other.png has no image"):
@@ -226,13 +241,13 @@ def test_patients_stay_together(tmp_path):
     disks(tmp_path, 40)
     rows = "".join(f"p{k}.png,patient {k // 4}\n" for k in range(40))
     (tmp_path / "metadata.csv").write_text("image,patient\n" + rows)
-    _, table = segment.split([tmp_path], 0)
+    _, table = split([tmp_path], 0)
     parts = {}
     for _, _, _, patient, part in table:
         parts.setdefault(patient, set()).add(part)
     assert len(parts) == 10 and all(len(found) == 1 for found in parts.values())
     assert set.union(*parts.values()) == {"train", "tune", "val"}
-    assert segment.split([tmp_path], 0)[1] == table
+    assert split([tmp_path], 0)[1] == table
 
 
 @needs_shared
@@ -265,13 +280,13 @@ def task_of(tmp_path, batch_size=4):
 def test_parts_of_a_batch_add_up_and_missing_structures_teach_nothing(tmp_path):
     task = task_of(tmp_path, 6)
     [(rows, batch, share)] = task.batches(1)
-    whole, numbers = task.loss(task.network, batch, slice(0, rows), share)
-    parts = [task.loss(task.network, batch, part, share)[0].item() for part in (slice(0, 2), slice(2, 6))]
+    whole, numbers = task.loss(task.module, batch, slice(0, rows), share)
+    parts = [task.loss(task.module, batch, part, share)[0].item() for part in (slice(0, 2), slice(2, 6))]
     assert np.isclose(sum(parts), whole.item(), rtol=1e-5)
     assert numbers[1].item() == 6 * 4 - 2 and np.isclose(whole.item(), numbers[0].item() / 22, rtol=1e-5)
     images, masks, known = batch
     other = paddle.where(known[..., None, None] > 0, masks, 1 - masks)
-    assert task.loss(task.network, [images, other, known], slice(0, rows), share)[0].item() == whole.item()
+    assert task.loss(task.module, [images, other, known], slice(0, rows), share)[0].item() == whole.item()
 
 
 def run(*arguments, capsys=None):
@@ -287,14 +302,14 @@ def trained(tmp_path_factory):
     """A run that has learnt to find disks, its folder of images, and its history."""
     data, out = disks(tmp_path_factory.mktemp("data"), 40), tmp_path_factory.mktemp("run") / "disks"
     settings = replace(SEGMENTERS["unet"].settings, epochs=8, learning_rate=5e-3, warmup=0.0)
-    return out, data, segment.train([data], out, settings=settings, size=64)
+    return out, data, segment.train(Plan((data,), out, settings=settings, size=64))
 
 
 def test_training_raises_the_dice_and_keeps_the_best_epoch(trained):
     out, data, history = trained
     assert history.tune_heart.max() > 0.6 > history.tune_heart.min()
     assert np.allclose(history.tune_error, 1 - history.tune_heart)
-    found = segment.evaluate(out, [data])
+    found = segment.evaluate(segment.load(out), [data], out)
     [facts] = [facts for by_name in found.values() for facts in by_name.values()]
     assert facts["images"] == 5 and facts["dice"]["value"] > 0.5  # an eighth of the images, never the learnt ones
 
@@ -323,14 +338,116 @@ def test_images_of_one_name_are_refused_before_anything_is_written(trained, tmp_
 def test_a_run_is_refused_where_it_was_changed_and_images_where_they_were_learnt(trained, tmp_path):
     out, data, _ = trained
     learnt = tmp_path / "learnt"
-    table = segment.read_table(out / "images.csv", segment.COLUMNS, "")
+    table = read_table(out / "images.csv", COLUMNS, "")
     for part in ("images", "masks/heart"):
         (learnt / part).mkdir(parents=True)
         for name in table.image[table.split == "train"]:
             (learnt / part / f"other_{name}").write_bytes((data / part / name).read_bytes())
-    with pytest.raises(MedcapError, match="was trained on all images"):
-        segment.evaluate(out, [learnt])
+    with pytest.raises(MedcapError, match="has learnt from all images"):
+        segment.evaluate(segment.load(out), [learnt], out)
     config = (out / "config.json").read_text()
     (tmp_path / "config.json").write_text(config.replace('"heart"', '"lungs"'))
     with pytest.raises(MedcapError, match="changed by hand"):
         segment.load(tmp_path)
+
+
+# A run as a file ------------------------------------------------------------------------------------------------------
+
+
+def test_a_packed_run_draws_the_same_and_knows_what_it_has_learnt(trained, tmp_path):
+    """In half precision: a few pixels at a border may differ."""
+    out, data, _ = trained
+    file = tmp_path / "disks.safetensors"
+    run("pack", out, "--out", file, "--note", "drawn here")
+    whole, packed = segment.load(out), segment.load(file)
+    assert (packed.names, packed.learnt, packed.preprocessing) == (whole.names, whole.learnt, whole.preprocessing)
+    assert len(packed.learnt) == 35 and read_tensors(file, "")[1]["note"] == "drawn here"
+    pixels, _ = masked.items(data)[0].load()
+    with segment.drawer(whole, 1) as a, segment.drawer(packed, 1) as b:
+        assert overlap.dice(a(pixels)["heart"], b(pixels)["heart"]) > 0.95
+    run("evaluate", file, data, "--out", tmp_path / "measured")
+    assert len((tmp_path / "measured/overlaps.csv").read_text().splitlines()) == 1 + 5
+    with pytest.raises(SystemExit, match="--out where the run is a file"):
+        run("evaluate", file, data)
+
+
+def test_an_image_stored_anew_in_a_folder_of_the_same_name_counts_as_learnt(trained, tmp_path):
+    out, data, _ = trained
+    again = tmp_path / data.name
+    for part in ("images", "masks/heart"):
+        (again / part).mkdir(parents=True)
+        for path in sorted((data / part).iterdir()):
+            with Image.open(path) as picture:
+                picture.save(again / part / path.name, optimize=True, comment="anew", compress_level=1)
+    network = segment.load(out)
+    assert len(network.unseen(masked.items(again))) == len(network.unseen(masked.items(data))) == 5
+
+
+def test_a_run_continues_from_one_on_smaller_images(trained, tmp_path):
+    out, data, history = trained
+    settings = replace(SEGMENTERS["unet"].settings, epochs=1, learning_rate=1e-4)
+    more = segment.train(Plan((data,), tmp_path, settings=settings, size=96, start=out))
+    assert more.tune_heart[0] > history.tune_heart[0]  # not from scratch
+
+
+def test_run_lengths_are_those_of_the_masks_in_both_conventions(trained, tmp_path):
+    out, data, _ = trained
+    for form in ("siim", "kaggle"):
+        run("predict", out, data / "images", "--out", tmp_path / form, "--run-lengths", form)
+        runs = masks.read_csv(tmp_path / form / "heart.csv", (40, 48), form)
+        assert len(runs) == 40
+        for name, found in runs.items():
+            assert np.array_equal(found.mask(), masks.read_png(tmp_path / form / f"heart/{name}.png"))
+
+
+def test_a_dicom_and_a_folder_are_drawn_and_without_a_run_by_the_shipped_network(trained, tmp_path, capsys):
+    out, data, _ = trained
+    (tmp_path / "films").mkdir()
+    write(tmp_path / "films/1.2.3.dcm", np.random.default_rng(0).integers(0, 4096, (60, 50)).astype(np.uint16))
+    run("predict", out, tmp_path / "films", data / "images/p3.png", "--out", tmp_path / "own")
+    assert masks.read_png(tmp_path / "own/heart/1.2.3.png").shape == (60, 50)
+    run("predict", "shipped", tmp_path / "films", "--out", tmp_path / "ours")
+    run("predict", tmp_path / "films", "--out", tmp_path / "same")
+    names = {"heart", "left_lung", "right_lung", "lungs", "clavicles"}
+    for folder in ("ours", "same"):
+        assert {path.parent.name for path in (tmp_path / folder).rglob("1.2.3.png")} == names | {"overlays"}
+    assert "masks of clavicles, heart, left_lung, lungs, right_lung for 1 images" in capsys.readouterr().out
+
+
+@needs_shared
+def test_the_shipped_network_says_what_it_has_learnt_from_and_is_small():
+    network, facts = segment.load(), read_tensors(segment.SHIPPED, "")[1]
+    assert segment.SHIPPED.stat().st_size < 10e6 and all(word in facts["note"] for word in ("JSRT", "SCR", "Shenzhen"))
+    for folder, count in (("jsrt", 20), ("tb_cxr", 62)):
+        found = masked.items(SHARED / folder)
+        unseen = network.unseen(found)
+        assert len(unseen) == count and {item.place for item in found} - {item.place for item in unseen} <= set(
+            network.learnt.values()
+        )
+
+
+@needs_shared
+def test_the_shipped_network_draws_films_that_it_has_not_learnt_from():
+    unseen = segment.load().unseen(masked.items(SHARED / "jsrt"))[:3]
+    with segment.drawer(segment.load(), len(unseen)) as draw:
+        rows = [row for item in unseen for row in segment.measured(item, draw)]
+    least = {"lungs": 0.95, "left_lung": 0.95, "right_lung": 0.95, "heart": 0.88, "clavicles": 0.75}
+    assert len(rows) == 15 and all(row["dice"] > least[row["structure"]] for row in rows)
+
+
+def test_rare_structures_are_shown_more_often():
+    present = np.zeros((16, 2), bool)
+    present[:, 0], present[:4, 1] = True, True
+    assert repeats(present).tolist() == [2] * 4 + [1] * 12  # the root of 1 / a quarter
+    assert (repeats(np.ones((3, 2), bool)) == 1).all() and (repeats(np.zeros((3, 2), bool)) == 1).all()
+
+
+def test_specks_are_removed_and_a_union_follows():
+    left, right = np.zeros((2, 20, 30), bool)
+    left[5:15, 20:28], left[0, 0] = True, True
+    right[5:15, 2:9] = True
+    found = cleaned({"left_lung": left, "lungs": left | right, "right_lung": right, "other": left})
+    assert list(found) == ["left_lung", "lungs", "right_lung", "other"]
+    assert found["left_lung"].sum() == 80 and not found["lungs"][0, 0] and found["other"][0, 0]
+    assert np.array_equal(found["lungs"], found["left_lung"] | found["right_lung"])
+    assert not largest(left & False).any() and largest(left, 2).sum() == 81

@@ -58,6 +58,18 @@ def read(path: Path, limit: int) -> np.ndarray:
         raise MedcapError(f"{path} is not a readable DICOM ({error}): get it again") from error
 
 
+def view(path: Path) -> str:
+    """What a DICOM says of how the film was taken (View Position, C.8.11.5): "PA", "AP", "LL", "RL" ...; "" where it
+    does not say, and of other files.
+    """
+    from pydicom import dcmread
+
+    with path.open("rb") as file:
+        if not is_dicom(file.read(HEAD), path):
+            return ""
+    return str(dcmread(path, force=True, stop_before_pixels=True).get("ViewPosition") or "").strip().upper()
+
+
 def _check(data: Dataset, path: Path, limit: int) -> None:
     modality = str(data.get("Modality", "") or "").strip().upper()
     if modality not in MODALITIES:

@@ -179,7 +179,7 @@ def command(args: argparse.Namespace, source: Callable[[int, str], Source], out:
         if cache.is_current(job.out, job.inputs, quiet=rank > 0):
             shutil.rmtree(job.folder, ignore_errors=True)
         elif processes > 1:
-            spawn(job, processes)
+            spawn(run, job, processes)
         else:
             run(job)
 
@@ -199,10 +199,10 @@ def _job(args: argparse.Namespace, source: Callable[[int, str], Source], out: Pa
     return Job(name, images, out, preprocessing, settings, start, digest(*facts, *images.inputs(), *first))
 
 
-def spawn(job: Job, processes: int) -> None:
-    """`run` in a process a core: most of Paddle's training operators know only one thread."""
+def spawn(run: Callable[[object], object], what: object, processes: int) -> None:
+    """`run(what)` in a process a core: most of Paddle's training operators know only one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
-    context = dist.spawn(_run_beside, (job, os.getpid()), nprocs=processes, join=False, backend="gloo")
+    context = dist.spawn(_run_beside, (what, run, os.getpid()), nprocs=processes, join=False, backend="gloo")
     try:
         while not context.join():
             pass
@@ -211,11 +211,11 @@ def spawn(job: Job, processes: int) -> None:
         raise MedcapError(f"training was ended ({reason}): run this again, it resumes at the last epoch") from error
 
 
-def _run_beside(job: Job, parent: int) -> None:
+def _run_beside(what: object, run: Callable[[object], object], parent: int) -> None:
     workers.end_with_parent(parent)
     paddle.disable_signal_handler()  # ended because another process has failed, it prints no stack of its own
     try:
-        run(job)
+        run(what)
     except MedcapError as error:
         sys.exit(str(error))
 

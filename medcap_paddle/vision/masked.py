@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from .. import image
 from ..runtime.files import MedcapError, digest, read_table
+from .masks import read_png
 from .structures import complete
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
@@ -34,10 +34,16 @@ class Item:
     path: Path
     patient: str
     masks: dict[str, Path]
+    folder: Path  # of the collection
 
     @property
     def name(self) -> str:
         return name_of(self.path)
+
+    @property
+    def place(self) -> str:
+        """The collection's folder and the file's name."""
+        return f"{self.folder.resolve().name}/{self.path.name}"
 
     def key(self) -> str:
         """A digest of the file: the same picture is known again under another name."""
@@ -47,7 +53,7 @@ class Item:
     def load(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The image, uint8 [H, W], and its masks with the unions, bool [H, W]; MedcapError where one is unreadable."""
         pixels = image.read(self.path)
-        return pixels, complete({name: read_mask(path, pixels.shape) for name, path in self.masks.items()})
+        return pixels, complete({name: read_png(path, pixels.shape) for name, path in self.masks.items()})
 
 
 class Layout(Protocol):
@@ -70,7 +76,7 @@ class Tuberculosis:
             path = folder / "lung_masks" / mask
             if not mask or not path.exists():
                 raise MedcapError(f"{folder / 'labels.csv'}: {name} has the mask {mask!r}, which is not there: add it")
-            yield Item(folder / "images" / name, name_of(name), {"lungs": path})
+            yield Item(folder / "images" / name, name_of(name), {"lungs": path}, folder)
 
 
 class Folders:
@@ -88,7 +94,7 @@ class Folders:
         patients = patients_of(folder)
         for name, path in images.items():
             found = {structure: files[name] for structure, files in masks.items() if name in files}
-            yield Item(path, patients.get(name, name), found)
+            yield Item(path, patients.get(name, name), found, folder)
 
 
 LAYOUTS: dict[str, Layout] = {"tuberculosis": Tuberculosis(), "folders": Folders()}
@@ -135,23 +141,3 @@ def patients_of(folder: Path) -> dict[str, str]:
     if "patient" not in table:
         return {}
     return {name_of(row.image): row.patient for row in table.itertuples() if row.patient}
-
-
-def read_mask(path: str | Path, shape: tuple[int, int]) -> np.ndarray:
-    """bool [H, W]: what is not 0 in a PNG of two values.
-
-    MedcapError where it cannot be read, is no PNG, has another size than its image, or more than two values: a label
-    map, a picture, or a mask that was saved as JPEG.
-    """
-    try:
-        with Image.open(path, formats=("PNG",)) as picture:
-            values = np.asarray(picture.convert("L") if picture.mode in ("RGB", "RGBA", "P", "LA") else picture)
-    except Exception as error:  # decoders raise nearly anything on broken input
-        raise MedcapError(f"{path} is not a readable mask in PNG ({error}): replace the file") from error
-    if values.shape != shape:
-        sizes = [f"{width} x {height}" for height, width in (values.shape, shape)]
-        raise MedcapError(f"{path} has {sizes[0]} pixels, its image {sizes[1]}: save it at the size of the image")
-    distinct = np.unique(values)
-    if len(distinct) > 2 or (len(distinct) == 2 and distinct[0]):
-        raise MedcapError(f"{path} has the values {distinct[:4].tolist()} ...: a mask has 0 and one other, as PNG")
-    return values != 0

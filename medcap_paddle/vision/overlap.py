@@ -11,7 +11,7 @@ mean over the images whose reference is not empty as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -52,11 +52,13 @@ def hausdorff95(mask: np.ndarray, reference: np.ndarray) -> float:
     return float(max(np.percentile(distances, 95) for distances in directed))
 
 
-def border(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that touch a pixel outside it by a side; outside the picture is outside the mask."""
+def border(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """The pixels of a mask that touch a pixel outside it by a side, and those within `width` steps of it; outside the
+    picture is outside the mask.
+    """
     from scipy.ndimage import binary_erosion
 
-    return mask & ~binary_erosion(mask)
+    return mask & ~binary_erosion(mask, iterations=width)
 
 
 OVERLAPS: dict[str, Overlap] = {"dice": dice, "iou": iou, "hd95": hausdorff95}
@@ -74,14 +76,20 @@ def means(rows: Sequence[dict], groups: Sequence[str], number: int = 1000) -> di
     many of them, name: {"value", "low", "high"}, "undefined": images without a Hausdorff distance}, and beside dice
     "dice_positive" over the positive ones. The percentile bootstrap of `metrics.bootstrap`.
     """
-    names, group = np.unique(np.asarray(groups, str), return_inverse=True)
     positive = np.array([row["positive"] for row in rows], bool)
     values = {name: np.array([row[name] for row in rows], float) for name in OVERLAPS}
     values["dice_positive"] = np.where(positive, values["dice"], np.nan)
-    counts = {name: _sums(column, group, len(names)) for name, column in values.items()}
-    found = spreads(counts, dict.fromkeys(counts, _ratio), number)
     facts = {"images": len(rows), "positive": int(positive.sum()), "undefined": int(np.isnan(values["hd95"]).sum())}
-    return facts | {name: spread.as_json() for name, spread in found.items()}
+    return facts | mean_intervals(values, groups, number)
+
+
+def mean_intervals(
+    values: Mapping[str, np.ndarray], groups: Sequence[str], number: int = 1000
+) -> dict[str, dict[str, float | None]]:
+    """The mean of each float [N], what is NaN left out, with its 95% interval: {name: {"value", "low", "high"}}."""
+    names, group = np.unique(np.asarray(groups, str), return_inverse=True)
+    counts = {name: _sums(column, group, len(names)) for name, column in values.items()}
+    return {name: spread.as_json() for name, spread in spreads(counts, dict.fromkeys(counts, _ratio), number).items()}
 
 
 def _sums(column: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:

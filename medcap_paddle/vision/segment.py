@@ -1,110 +1,53 @@
 """Segmentation: masks of structures from radiographs, by a network of `segmenters.SEGMENTERS`.
 
     python -m medcap_paddle.vision.segment train FOLDER... --out RUN
-    python -m medcap_paddle.vision.segment predict RUN IMAGE... --out DIR
-    python -m medcap_paddle.vision.segment evaluate RUN FOLDER...
+    python -m medcap_paddle.vision.segment predict [RUN] IMAGE... --out DIR
+    python -m medcap_paddle.vision.segment evaluate [RUN] FOLDER... [--out DIR]
+    python -m medcap_paddle.vision.segment pack RUN --out FILE
 
-`train` reads folders as `masked.LAYOUTS` has them, several together: a structure that nobody has drawn in an image does
-not enter the loss. It writes RUN/, see `segmenter_run`.
+`train` reads folders as `masked.LAYOUTS` has them, several together. On a CPU each core has a process. It writes RUN/,
+see `segmenter_run`; `pack` makes one file of it. Where RUN is left out, or is the word "shipped", the network is ours:
+heart, both lungs and clavicles of a frontal film.
 
-`predict` takes images (PNG, JPEG, DICOM) and folders of them, and writes DIR/<structure>/<image name>.png, 0 and 255 at
-the size of the image, and DIR/overlays/. `evaluate` measures on the val images of the folders, and on those that the
-run has never seen; it writes RUN/overlaps.csv, a row a mask, and RUN/metrics.json.
+`predict` takes images (PNG, JPEG, DICOM) and folders of them, and writes DIR/<structure>/<image name>.png, 1 bit a
+pixel at the size of the image, DIR/<structure>.csv with the same masks as run lengths (see `vision.masks`), and
+DIR/overlays/.
+`evaluate` measures on the val images of the folders, and on those that the run has never seen; it writes
+DIR/overlaps.csv, a row a mask, and DIR/metrics.json, where DIR is RUN if it is a folder.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import paddle
 from PIL import Image
 
-from .. import image, splits
-from ..config import TrainingSettings
+from .. import image
 from ..runtime import distributed, loop
-from ..runtime.files import MedcapError, cli_errors, read_table, write_json, write_table
-from . import masked, overlap, segmenters
-from .films import films
+from ..runtime.files import MedcapError, atomic, cli_errors, read_table, write_json, write_table
+from . import job, masked, overlap
 from .mask_losses import LOSSES
 from .masked import Item
-from .segmentation import Segmentation
-from .segmenter_run import COLUMNS, FIX, Run, drawer, load, overlay, save
+from .masks import RUN_LENGTHS, read_png, write_csv, write_png
+from .segmentation import Plan, train
+from .segmenter_run import SHIPPED, Draw, Run, drawer, load, overlay, pack
 from .segmenters import SEGMENTERS
-from .structures import Structured, channels, outputs
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
-def train(
-    folders: Sequence[str | Path],
-    run_dir: str | Path,
-    name: str = "unet",
-    settings: TrainingSettings | None = None,
-    size: int | None = None,
-    loss: str = "",
-    weights: str | Path | None = None,
-    on_epoch: Callable[[pd.DataFrame], None] | None = None,
-) -> pd.DataFrame:
-    """Train a network on the train images of `folders` and write the run; its history. See the module's docstring."""
-    how = segmenters.named(name)
-    how = replace(how, preprocessing=how.at(size), settings=settings or how.settings)
-    loss = loss or next(iter(LOSSES))
-    if loss not in LOSSES:
-        raise MedcapError(f"no loss is called {loss!r}: choose {', '.join(LOSSES)}")
-    found, table = split(folders, how.settings.seed)
-    names = outputs(structure for item in found for structure in item.masks)
-    parts = {part: [i for i, row in zip(found, table, strict=True) if row[-1] == part] for part in ("train", "tune")}
-    for part, members in parts.items():
-        if missing := set(names) - set(outputs(s for item in members for s in item.masks)):
-            raise MedcapError(f"no image of {part} has a mask of {', '.join(sorted(missing))}: give more images")
-    paddle.seed(how.settings.seed)
-    network = Structured(how.build(len(channels(names))), names)
-    if how.begin:
-        how.begin(network.network, Path(weights) if weights else None)
-    if not distributed.world()[0]:
-        save(run_dir, name, names, loss, how, table)
-    task = Segmentation(network, *(films(parts[part], names, how.preprocessing) for part in parts), how, loss)
-    return loop.fit(network, task, run_dir, how.settings, on_epoch)
-
-
-def split(folders: Sequence[str | Path], seed: int) -> tuple[list[Item], list[list[str]]]:
-    """The items of all folders, and rows of `COLUMNS`. Each folder is divided by patient: an eighth is val, of the
-    others a tenth tune, on which the epoch is chosen.
-    """
-    found, rows = [], []
-    for folder in folders:
-        every = masked.items(folder)
-        members = [item for item in every if item.masks]
-        if len(members) < len(every):
-            print(f"{folder}: {len(every) - len(members)} of {len(every)} images have no mask and are left out")
-        patients = {item.name: item.patient for item in members}
-        where = splits.by_ratio(patients, "7:1", seed, patients)
-        tune = splits.tune_part([name for name in where if where[name] == "train"], seed, patients)
-        for item in members:
-            part = "tune" if item.name in tune else where[item.name]
-            rows.append([item.key(), Path(folder).resolve().name, item.path.name, item.patient, part])
-        found += members
-    return found, rows
-
-
-# Commands -------------------------------------------------------------------------------------------------------------
-
-
-def predict(run: Run, paths: Sequence[str | Path], out: str | Path) -> list[str]:
-    """Write masks and overlays of images; the reasons of those that cannot be read."""
-    named: dict[str, Path] = {}
+def predict(run: Run, paths: Sequence[str | Path], out: str | Path, form: str = "siim") -> list[str]:
+    """Write masks, run lengths of that form and overlays of images; the reasons of those that cannot be read."""
+    out, named = Path(out), {}
     for path in chain.from_iterable(_images(Path(path)) for path in paths):
         if (name := masked.name_of(path)) in named:
             raise MedcapError(f"{named[name]} and {path} would have the same mask {name}.png: give them one at a time")
         named[name] = path
-    errors = []
+    done, errors = [], []
     with drawer(run, len(named)) as draw:
         for name, path in named.items():
             try:
@@ -114,9 +57,14 @@ def predict(run: Run, paths: Sequence[str | Path], out: str | Path) -> list[str]
                 continue
             masks = draw(pixels)
             for structure, mask in masks.items():
-                _save(Path(out) / structure / f"{name}.png", mask)
-            _save(Path(out) / "overlays" / f"{name}.png", overlay(pixels, masks))
-    print(f"{out}: masks of {', '.join(run.names)} for {len(named) - len(errors)} images")
+                write_png(out / structure / f"{name}.png", mask)
+            with atomic(out / "overlays" / f"{name}.png") as temporary:
+                Image.fromarray(overlay(pixels, masks)).save(temporary, "PNG")
+            done.append(name)
+    for structure in run.names if done else ():
+        drawn = ((name, read_png(out / structure / f"{name}.png")) for name in done)
+        write_csv(out / f"{structure}.csv", drawn, form)
+    print(f"{out}: masks of {', '.join(run.names)} for {len(done)} images")
     return errors
 
 
@@ -130,36 +78,33 @@ def _images(path: Path) -> list[Path]:
     return found
 
 
-def _save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def evaluate(run_dir: str | Path, folders: Sequence[str | Path]) -> dict[str, dict[str, dict]]:
+def evaluate(run: Run, folders: Sequence[str | Path], out: str | Path) -> dict[str, dict[str, dict]]:
     """Measure a run on images that it has not learnt from: {folder: {structure: `overlap.means`}}; writes the files.
 
-    MedcapError where all images of a folder were trained on.
+    MedcapError where all images of a folder were learnt from.
     """
     import pandas as pd
 
-    run, rows = load(run_dir), []
-    table = read_table(Path(run_dir) / "images.csv", COLUMNS, FIX)
-    learnt = set(table.key[table.split != "val"])
+    rows = []
     for folder in folders:
-        unseen = [item for item in masked.items(folder) if item.masks and item.key() not in learnt]
+        drawn = [item for item in masked.items(folder) if item.masks]
+        unseen = run.unseen(drawn)
         if not unseen:
-            raise MedcapError(f"the run was trained on all images of {folder}: give others")
+            raise MedcapError(f"the run has learnt from all images of {folder}: give others")
+        print(f"{folder}: {len(drawn) - len(unseen)} of {len(drawn)} images were learnt from and are left out")
         with drawer(run, len(unseen)) as draw:
             rows += [{"folder": str(folder), **row} for item in unseen for row in measured(item, draw)]
+    if not rows:
+        raise MedcapError(f"no image has a reference of {', '.join(run.names)}: give others")
     found: dict[str, dict[str, dict]] = {}
     for (folder, name), part in pd.DataFrame(rows).groupby(["folder", "structure"]):
         found.setdefault(folder, {})[name] = overlap.means(part.to_dict("records"), part.patient)
-    write_table(Path(run_dir) / "overlaps.csv", pd.DataFrame(rows))
-    write_json(Path(run_dir) / "metrics.json", found)
+    write_table(Path(out) / "overlaps.csv", pd.DataFrame(rows))
+    write_json(Path(out) / "metrics.json", found)
     return found
 
 
-def measured(item: Item, draw: Callable[[np.ndarray], dict[str, np.ndarray]]) -> list[dict]:
+def measured(item: Item, draw: Draw) -> list[dict]:
     """Rows of overlaps.csv: the overlaps of every structure that is drawn and that has a reference."""
     pixels, references = item.load()
     rows = []
@@ -173,56 +118,104 @@ def measured(item: Item, draw: Callable[[np.ndarray], dict[str, np.ndarray]]) ->
 
 def show(found: dict[str, dict[str, dict]]) -> str:
     """A line a structure, as `evaluate` prints them."""
-    lines = []
-    for folder, structures in found.items():
-        for name, facts in structures.items():
-            low, high = (
-                f"{value:.3f}" if (value := facts["dice"][end]) is not None else "-" for end in ("low", "high")
-            )
-            hd95 = facts["hd95"]["value"]
-            distance = "-" if hd95 is None else f"{hd95:.1f}"
-            text = f"{folder:16} {name:12} Dice {facts['dice']['value']:.3f} ({low} to {high}), IoU "
-            text += f"{facts['iou']['value']:.3f}, Hausdorff 95 {distance} pixels, {facts['images']} images"
-            lines.append(text)
-    return "\n".join(lines)
+
+    def number(figure: dict, end: str = "value", digits: int = 3) -> str:
+        return "-" if figure[end] is None else f"{figure[end]:.{digits}f}"
+
+    def interval(figure: dict) -> str:
+        return f"{number(figure)} ({number(figure, 'low')} to {number(figure, 'high')})"
+
+    def line(folder: str, name: str, facts: dict) -> str:
+        """Over the positive images too, where some are not."""
+        positive = f" over positives {interval(facts['dice_positive'])}," if facts["positive"] < facts["images"] else ""
+        rest = f"IoU {number(facts['iou'])}, Hausdorff 95 {number(facts['hd95'], digits=1)} pixels"
+        return f"{folder:16} {name:12} Dice {interval(facts['dice'])},{positive} {rest}, {facts['images']} images"
+
+    return "\n".join(
+        line(Path(folder).name, *entry) for folder, structures in found.items() for entry in structures.items()
+    )
+
+
+# Commands -------------------------------------------------------------------------------------------------------------
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("python -m medcap_paddle.vision.segment", description="Masks of structures.")
     commands = top.add_subparsers(dest="command", required=True)
     one = commands.add_parser("train", help="train a network on folders of images with masks")
-    one.add_argument("folders", nargs="+")
-    one.add_argument("--out", required=True, help="folder of the run")
-    one.add_argument("--segmenter", default="unet", choices=SEGMENTERS)
-    one.add_argument("--loss", default=next(iter(LOSSES)), choices=LOSSES)
-    one.add_argument("--weights", help="file of weights that the encoder begins with")
+    one.add_argument("folders", nargs="+", metavar="FOLDER")
+    one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    one.add_argument("--segmenter", default=Plan.name, choices=SEGMENTERS)
+    one.add_argument("--structures", nargs="+", default=[], metavar="NAME", help="learn these only")
+    one.add_argument("--loss", default=Plan.loss, choices=LOSSES)
+    one.add_argument("--weights", default="", help="file of weights that the encoder begins with")
+    one.add_argument("--start", default="", metavar="RUN", help="a run to continue from, as on smaller images")
     for name, kind in (("size", int), ("epochs", int), ("batch-size", int), ("rate", float), ("seed", int)):
         one.add_argument(f"--{name}", type=kind)
     two = commands.add_parser("predict", help="write the masks of images")
-    two.add_argument("run")
-    two.add_argument("images", nargs="+")
-    two.add_argument("--out", required=True, help="folder to write to")
+    two.add_argument("paths", nargs="+", metavar="[RUN] IMAGE", help="images or folders of them; first a run, or ours")
+    two.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    two.add_argument("--run-lengths", default="siim", choices=RUN_LENGTHS)
     three = commands.add_parser("evaluate", help="measure a run on images that it has not learnt from")
-    three.add_argument("run")
-    three.add_argument("folders", nargs="+")
+    three.add_argument("paths", nargs="+", metavar="[RUN] FOLDER", help="folders; first a run, or ours")
+    three.add_argument("--out", metavar="DIR", help="folder to write to; that of the run where it is one")
+    four = commands.add_parser("pack", help="make one file of a run")
+    four.add_argument("run", metavar="RUN")
+    four.add_argument("--out", required=True, metavar="FILE.safetensors")
+    four.add_argument("--note", default="", help="whose images it has learnt from, and on what terms")
     return top
 
 
+def _run_and(paths: Sequence[str]) -> tuple[Path, Sequence[str]]:
+    """Where the network lies, and the other paths: the first one names it, or it is ours."""
+    first = Path(paths[0])
+    if paths[0] == "shipped":
+        return SHIPPED, paths[1:]
+    if (first / "config.json").exists() or first.suffix == SHIPPED.suffix:
+        return first, paths[1:]
+    return SHIPPED, paths
+
+
 def _train(args: argparse.Namespace) -> None:
+    """A process a core on a CPU; each has its part of a batch."""
     given = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.rate, "seed": args.seed}
-    given = {name: value for name, value in given.items() if value is not None}
-    settings = replace(SEGMENTERS[args.segmenter].settings, **given)
-    history = train(args.folders, args.out, args.segmenter, settings, args.size, args.loss, args.weights)
+    settings = replace(SEGMENTERS[args.segmenter].settings, **{k: v for k, v in given.items() if v is not None})
+    alone = distributed.world()[1] == 1 and paddle.device.get_device() == "cpu"
+    processes = int(os.environ["OMP_NUM_THREADS"]) if alone else 1
+    settings = replace(settings, batch_size=max(1, settings.batch_size // processes))
+    common = tuple(args.folders), args.out, args.segmenter, settings, args.size, args.loss, args.weights
+    plan = Plan(*common, tuple(args.structures), args.start)
+    plan.how()
+    if processes > 1:
+        job.spawn(train, plan, processes)
+    else:
+        train(plan)
     if not distributed.world()[0]:
-        print(history.tail(3).round(4).to_string(index=False))
+        print(read_table(Path(args.out) / loop.HISTORY, ["epoch"], "").tail(3).to_string(index=False))
 
 
 def _predict(args: argparse.Namespace) -> None:
-    if errors := predict(load(args.run), args.images, args.out):
+    path, images = _run_and(args.paths)
+    if not images:
+        raise MedcapError("no image is given: name images, or folders of them")
+    if errors := predict(load(path), images, args.out, args.run_lengths):
         raise MedcapError("\n".join([*errors, f"{len(errors)} images were left out"]))
 
 
-COMMANDS = {"train": _train, "predict": _predict, "evaluate": lambda a: print(show(evaluate(a.run, a.folders)))}
+def _evaluate(args: argparse.Namespace) -> None:
+    path, folders = _run_and(args.paths)
+    out = args.out or (path if path.is_dir() else None)
+    if not folders or not out:
+        raise MedcapError("give a folder of images with masks, and --out where the run is a file")
+    print(show(evaluate(load(path), folders, out)))
+
+
+COMMANDS = {
+    "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "pack": lambda args: pack(args.run, args.out, args.note),
+}
 
 
 def main() -> None:

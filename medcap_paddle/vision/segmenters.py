@@ -29,7 +29,7 @@ from .unet import Mirrored, PyramidUNet, UNet
 
 GRAY = Preprocessing(256, (0.5,) * 3, (0.25,) * 3)
 MOVED = Augmentation((0.9, 1.15), turn=0.1, shift=0.06, gamma=0.4, contrast=0.3)
-SETTINGS = TrainingSettings(batch_size=8, epochs=30, learning_rate=2e-3, warmup=0.05, patience=12)
+SETTINGS = TrainingSettings(batch_size=8, epochs=12, learning_rate=2e-3, warmup=0.05, patience=12)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from paddle import nn
 
 # sides are the patient's: the left lung is on the right of the picture
 UNIONS = {"lungs": ("right_lung", "left_lung")}
+PIECES = {"heart": 1, "right_lung": 1, "left_lung": 1, "lungs": 2, "clavicles": 2}  # connected parts of a structure
 
 
 def outputs(structures: Iterable[str]) -> list[str]:
@@ -32,6 +33,25 @@ def complete(masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The masks of an image, bool [H, W] by name, with the unions that follow from them."""
     given = {name: parts for name, parts in UNIONS.items() if name not in masks and masks.keys() >= set(parts)}
     return masks | {name: np.logical_or.reduce([masks[part] for part in parts]) for name, parts in given.items()}
+
+
+def cleaned(masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same masks without specks: of each structure the `PIECES` largest connected parts; a union is that of its
+    parts where all are drawn.
+    """
+    found = {name: largest(mask, PIECES[name]) if name in PIECES else mask for name, mask in masks.items()}
+    unions = {name for name, parts in UNIONS.items() if found.keys() >= {name, *parts}}
+    whole = complete({name: mask for name, mask in found.items() if name not in unions})
+    return {name: whole[name] for name in masks}
+
+
+def largest(mask: np.ndarray, count: int = 1) -> np.ndarray:
+    """The `count` largest parts of a mask bool [H, W] whose pixels touch by a side."""
+    from scipy.ndimage import label
+
+    parts, _ = label(mask)
+    sizes = np.bincount(parts.ravel())[1:]
+    return np.isin(parts, 1 + np.argsort(-sizes, kind="stable")[:count])
 
 
 class Structured(nn.Layer):

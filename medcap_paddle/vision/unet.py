@@ -10,6 +10,7 @@ Structures may overlap (a heart covers lung), so each has a sigmoid of its own, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import paddle
@@ -28,41 +29,28 @@ def output_size(size: int, depth: int = DEPTH) -> int:
     Each level loses 4 pixels in its two convolutions, on the way down and on the way up. MedcapError where a side that
     is to be halved is odd: pooling would drop its last row, and the two paths would not lie over each other.
     """
-    sizes, side = [], size
-    for level in range(depth):
-        side -= 4
-        sizes.append(side)
-        if side < 2 or side % 2:
-            raise MedcapError(f"size {size}: level {level + 1} has {side} pixels to be halved; use {near(size, depth)}")
-        side //= 2
-    side -= 4
-    if side < 1:
-        raise MedcapError(f"size {size} leaves nothing at the lowest level: use {near(size, depth)}")
-    for _ in reversed(sizes):
-        side = 2 * side - 4
-    return side
+    lowest = size
+    for level in range(1, depth + 1):
+        lowest, odd = divmod(lowest - 4, 2)
+        if odd:
+            raise MedcapError(f"size {size}: level {level} halves an odd number of pixels; use {near(size, depth)}")
+    if (found := sides(lowest, depth)[1]) < 1:
+        raise MedcapError(f"size {size} leaves nothing: use {near(size, depth)}")
+    return found
 
 
-def near(size: int, depth: int = DEPTH) -> int:
-    """The least side of at least `size` pixels that a U-Net of valid convolutions can take."""
-    lowest = 5  # leaves 1 x 1 at the lowest level
-    while (side := _input_of(lowest, depth)) < size or output_of(lowest, depth) < 1:
-        lowest += 1
-    return side
-
-
-def _input_of(lowest: int, depth: int) -> int:
+def sides(lowest: int, depth: int = DEPTH) -> tuple[int, int]:
+    """The sides of the image and of the output where the lowest level begins with `lowest` pixels."""
+    image, output = lowest, lowest - 4
     for _ in range(depth):
-        lowest = 2 * lowest + 4
-    return lowest
+        image, output = 2 * image + 4, 2 * output - 4
+    return image, output
 
 
-def output_of(lowest: int, depth: int = DEPTH) -> int:
-    """The side of the output where the lowest level begins with `lowest` pixels."""
-    side = lowest - 4
-    for _ in range(depth):
-        side = 2 * side - 4
-    return side
+def near(size: int, depth: int = DEPTH, cover: int = 1) -> int:
+    """The least side of at least `size` pixels that a U-Net of valid convolutions takes and that leaves `cover`."""
+    every = (sides(lowest, depth) for lowest in itertools.count(5))  # 5 leaves 1 pixel of the lowest level
+    return next(image for image, output in every if image >= size and output >= cover)
 
 
 def crop(grid: paddle.Tensor, size: int) -> paddle.Tensor:
@@ -145,24 +133,16 @@ class Mirrored(nn.Layer):
         self.network = network
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
-        size = images.shape[-1]
-        border = margin(size, self.network.depth)
-        return crop(self.network(F.pad(images, [border] * 4, mode="reflect")), size)
+        border = margin(images.shape[-1], self.network.depth)
+        return crop(self.network(F.pad(images, border * 2, mode="reflect")), images.shape[-1])
 
 
-def margin(size: int, depth: int = DEPTH) -> int:
-    """Pixels to mirror on each side, so that the output covers `size`; MedcapError where the image has fewer."""
-    border = next(b for b in range(size + 2**depth * 12) if _covers(size + 2 * b, size, depth))
-    if border >= size:
-        raise MedcapError(f"size {size} is too small to be mirrored by {border} pixels: use a larger one")
-    return border
-
-
-def _covers(side: int, size: int, depth: int) -> bool:
-    try:
-        return output_size(side, depth) >= size
-    except MedcapError:
-        return False
+def margin(size: int, depth: int = DEPTH) -> tuple[int, int]:
+    """Pixels to mirror before and behind, so that the output covers `size`; MedcapError where the image has fewer."""
+    border = near(size, depth, cover=size) - size
+    if border - border // 2 >= size:
+        raise MedcapError(f"size {size} is too small to be mirrored by {border - border // 2} pixels: use a larger one")
+    return border // 2, border - border // 2
 
 
 Pyramid = Callable[[paddle.Tensor], Sequence[paddle.Tensor]]
