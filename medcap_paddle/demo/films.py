@@ -1,0 +1,68 @@
+"""A film as the page has it: its pixels and what is odd about it; a window, an enlargement, a PNG of it.
+
+The page calls it by a name of ours, never by that of a file: names that guests choose go nowhere.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..image import doubt, read
+from ..runtime.drawing import is_drawing
+from ..runtime.files import MedcapError
+from ..vision import intensity
+
+LONGER = 1024  # pixels of the longer side that a page is sent
+
+
+@dataclass(frozen=True, eq=False)
+class Film:
+    name: str
+    pixels: np.ndarray  # uint8 [H, W]
+    drawn: bool  # it bears the mark of a drawing
+    doubts: tuple[str, ...] = ()  # why it may not be as it is meant
+
+    @classmethod
+    def of(cls, path: str | Path, name: str) -> Film:
+        """MedcapError, with `name` in place of the path, where the file cannot be read."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                pixels = read(path)
+            except MedcapError as error:
+                raise MedcapError(str(error).replace(str(path), name)) from None
+        told = [str(one.message).replace(str(path), "").strip() for one in caught if one.category is UserWarning]
+        return cls(name, pixels, is_drawing(path), tuple(filter(None, [doubt(pixels), *told])))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a film is looked at."""
+
+    centre: int = 128  # of the window, in gray levels
+    width: int = 256
+    zoom: float = 1.0
+    across: int = 50  # % of the way from the left edge to the right one; at 50 the middle is seen
+    down: int = 50
+
+    def of(self, pixels: np.ndarray) -> np.ndarray:
+        """What is seen of uint8 [H, W]: the part of it, in the window; as it is at the defaults."""
+        height, width = (max(1, round(side / self.zoom)) for side in pixels.shape)
+        top = round((pixels.shape[0] - height) * self.down / 100)
+        left = round((pixels.shape[1] - width) * self.across / 100)
+        part = pixels[top : top + height, left : left + width]
+        return intensity.levels(part, self.centre - self.width / 2, self.width)
+
+
+def png(pixels: np.ndarray, longer: int = LONGER) -> bytes:
+    """uint8 [H, W] as a PNG whose longer side has at most that many pixels."""
+    picture, out = Image.fromarray(pixels), BytesIO()
+    picture.thumbnail((longer, longer))
+    picture.save(out, "PNG", compress_level=1)
+    return out.getvalue()
