@@ -47,8 +47,8 @@ ROOMS = (
     *("sequence.figures", "sequence.cells", "sequence.seq2seq", "sequence.impressions"),
     *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
     *("sequence.burned_in", "sequence.labelled", "sequence.films"),
-    *("demo.words", "demo.sentences", "demo.films", "demo.uploads", "demo.cases", "demo.reading", "demo.pictures"),
-    *("demo.reader_study", "demo.__main__"),
+    *("demo.words", "demo.sentences", "demo.films", "demo.uploads", "demo.found", "demo.cases"),
+    *("demo.reading", "demo.pictures", "demo.reader_study", "demo.session", "demo.__main__"),
 )
 
 cpu.prepare()

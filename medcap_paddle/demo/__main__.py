@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 from ..runtime.files import MedcapError, cli_errors, require
-from . import uploads
-from .cases import run_names
+from . import found
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 PORTS = range(8501, 8600)
@@ -43,12 +42,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only say whether there is a run to show")
     options = parser.parse_args()
     with cli_errors():
-        names = run_names(options.work)
+        names = found.trained(options.work)
         if not names:
             raise MedcapError(f"{options.work} has no trained run: make run, or 01 to 05 of the notebooks")
         if options.check:
             return
-        uploads.remove_stale()
         app, port = require(APP, "run this from a copy of the repository"), options.port or free_port(options.address)
         print(f"http://{options.address}:{port}  (run {names[0]} of {options.work}; Ctrl-C stops it)", flush=True)
     command = [sys.executable, "-m", "streamlit", "run", str(app), f"--server.address={options.address}"]

@@ -1,6 +1,6 @@
 """The studies that a page offers: those of the reported split that have a film, with their reports.
 
-Reads, below a work folder, reports.csv, images.csv, collection.json (01) and runs/*/predictions.csv (05).
+Reads, below a work folder, reports.csv, images.csv and collection.json (01); and the predictions of a run (05).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..metrics import ngrams
 from ..metrics.pairs import prepare, read_predictions
 from ..reports import Collection
 from ..runtime.files import MedcapError, read_table
-from ..runtime.loop import WEIGHTS
-from .films import Film
+from .films import Film, png
 
 MAKER = "run 01_reports.ipynb, or make run"
-WORST = 10
+ALL, WORST, FEW = "all", "worst", 10
+SMALL = 256  # pixels
 
 
 @dataclass(frozen=True)
@@ -69,27 +69,22 @@ class Cases:
             raise MedcapError(f"{work} has no {split} study with a film: {MAKER}")
         return cls(every, offered)
 
-    def findings(self) -> dict[str, int]:
-        """The findings that a collection's MeSH terms name, and of how many studies; the most frequent first."""
-        return dict(Counter(name for study in self.offered for name in self.every[study].findings).most_common())
+    def choices(self, predictions: str | Path) -> dict[str, list[str]]:
+        """Lists of studies by name: ALL of them; the WORST of the predictions, where there are any; those with a
+        finding that the collection's MeSH terms name, the most frequent first.
+        """
+        lists = {ALL: list(self.offered)} | ({WORST: self.worst(predictions)} if Path(predictions).exists() else {})
+        counts = Counter(name for study in self.offered for name in self.every[study].findings)
+        having = {name: [s for s in self.offered if name in self.every[s].findings] for name, _ in counts.most_common()}
+        return lists | having
 
-    def having(self, finding: str) -> list[str]:
-        return [study for study in self.offered if finding in self.every[study].findings]
-
-    def worst(self, predictions: str | Path, number: int = WORST) -> list[str]:
-        """The studies whose predictions have the least CIDEr, the worst first."""
+    def worst(self, predictions: str | Path) -> list[str]:
+        """The FEW studies whose predictions have the least CIDEr, the worst first."""
         table = read_predictions(predictions)
         scores = ngrams.cider(*prepare(table))
         ids = [table.study_id.iloc[row] for row in np.argsort(scores, kind="stable")]
-        return [study for study in ids if study in set(self.offered)][:number]
+        return [study for study in ids if study in set(self.offered)][:FEW]
 
-
-def run_names(work: str | Path) -> list[str]:
-    """The trained runs of a work folder that have their weights, the newest first."""
-    found = [path for path in Path(work).glob(f"runs/*/{WEIGHTS}") if (path.parent / "model.json").exists()]
-    return [path.parent.name for path in sorted(found, key=lambda path: (-path.stat().st_mtime, path))]
-
-
-def written(work: str | Path) -> list[str]:
-    """The runs that have predictions."""
-    return sorted(path.parent.name for path in Path(work).glob("runs/*/predictions.csv"))
+    def thumbnail(self, study_id: str) -> bytes:
+        """The first film of a study as a small PNG."""
+        return png(self.every[study_id].films()[0][0].pixels, SMALL)

@@ -41,18 +41,27 @@ class Film:
         return cls(name, pixels, is_drawing(path), tuple(filter(None, [doubt(pixels), *told])))
 
 
+RANGES = {  # least, most, usual, and the step from one to the next
+    "zoom": (1.0, 4.0, 1.0, 0.25),
+    "across": (0, 100, 50, 5),  # % of the way from the left edge to the right one; at 50 the middle is seen
+    "down": (0, 100, 50, 5),
+    "centre": (0, 256, 128, 1),  # of the window, in gray levels
+    "width": (2, 512, 256, 2),
+}
+
+
 @dataclass(frozen=True)
 class Look:
-    """How a film is looked at."""
+    """How a film is looked at: numbers within `RANGES`."""
 
-    centre: int = 128  # of the window, in gray levels
-    width: int = 256
-    zoom: float = 1.0
-    across: int = 50  # % of the way from the left edge to the right one; at 50 the middle is seen
-    down: int = 50
+    zoom: float
+    across: int
+    down: int
+    centre: int
+    width: int
 
     def of(self, pixels: np.ndarray) -> np.ndarray:
-        """What is seen of uint8 [H, W]: the part of it, in the window; as it is at the defaults."""
+        """What is seen of uint8 [H, W]: the part of it, in the window; at the usual numbers all of it."""
         height, width = (max(1, round(side / self.zoom)) for side in pixels.shape)
         top = round((pixels.shape[0] - height) * self.down / 100)
         left = round((pixels.shape[1] - width) * self.across / 100)

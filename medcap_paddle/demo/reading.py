@@ -65,6 +65,11 @@ class Reading:
         return self.reports[0][0]
 
     @property
+    def placed(self) -> bool:
+        """Whether its typicality is known."""
+        return bool(np.isfinite(self.typicality))
+
+    @property
     def words(self) -> list[str]:
         return self.text.split()
 

@@ -23,7 +23,7 @@ FULL = math.log(100)  # the value, in nats, at which a color is strongest
 STRONGEST = 0.45  # its share there: black letters keep a contrast of 7 to 1
 FOR, AGAINST = (33, 102, 172), (224, 130, 20)  # the image makes a word likelier, or less likely
 INK = (17, 17, 17)
-Hover = Callable[[float, float], str]
+Hover = Callable[..., str]
 
 
 def written(words: Sequence[str]) -> list[str]:
@@ -47,6 +47,11 @@ def paragraph(text: str) -> str:
     return f"<p class='report'>{html.escape(sentences(text))}</p>"
 
 
+def small(text: str) -> str:
+    """HTML: a remark, as it is."""
+    return f"<p class='small'>{html.escape(text)}</p>"
+
+
 def color(value: float) -> tuple[int, int, int]:
     """The color behind a word: white at 0."""
     share = STRONGEST * min(abs(value) / FULL, 1)
@@ -65,10 +70,12 @@ def contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
 
 
 def shaded(text: str, values: Sequence[float], hover: Hover) -> str:
-    """HTML; `hover` says a value, in nats, and its factor. ValueError where the values are not as many as the words."""
+    """HTML; `hover` says a `value`, in nats, and its factor (`times`). ValueError where the values are not as many as
+    the words.
+    """
     words, pieces = text.split(), []
     for shown, value in zip(written(words), values, strict=True):
-        said = html.escape(hover(value, _times(value)), quote=True)
+        said = html.escape(hover(value=value, times=_times(value)), quote=True)
         mark = f'<span title="{said}" style="background: rgb{color(value)}">{html.escape(shown.strip())}</span>'
         pieces.append(f" {mark}" if shown.startswith(" ") else mark)
     return f"<p class='report'>{''.join(pieces)}</p>"
