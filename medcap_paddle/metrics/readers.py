@@ -64,7 +64,7 @@ class Answers:
 
     @classmethod
     def read(cls, path: str | Path) -> Answers:
-        """MedcapError where the file is missing, is no reader study, or has no answer yet."""
+        """MedcapError where the file is missing or is no reader study."""
         uri = f"{require(path, FIX).resolve().as_uri()}?mode=ro"
         try:
             with closing(sqlite3.connect(uri, uri=True)) as file:
@@ -74,8 +74,6 @@ class Answers:
             sources = json.loads(sources)
         except (sqlite3.Error, ValueError) as error:
             raise MedcapError(f"{path} is not a readable reader study ({error}): {FIX}") from error
-        if not rows:
-            raise MedcapError(f"{path} has no answer yet: read some studies first (make demo)")
         return cls(sources, list(last.values()), len(rows) - len(last))
 
     def figures(self, number: int = RESAMPLES) -> dict[str, dict[str, dict]]:
@@ -120,8 +118,10 @@ def table(answers: Answers) -> pd.DataFrame:
 
 
 def report(path: str | Path) -> str:
-    """Both tables, and what they are made of."""
+    """Both tables, and what they are made of. MedcapError where there is no answer yet."""
     answers = Answers.read(path)
+    if not answers.answers:
+        raise MedcapError(f"{path} has no answer yet: read some studies first (make demo)")
     whole, (value, readers, shared) = table(answers), answers.kappa()
     none = sum(answer.preferred == "" for answer in answers.answers)
     counted = Counter(answer.reader for answer in answers.answers)
@@ -139,11 +139,12 @@ def report(path: str | Path) -> str:
 def beside(metrics: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """The table of an evaluation, whose rows are runs or files of runs, with the figures of the readers as columns.
 
-    A source that is no row of it gets one. The table as it is where there is no such file.
+    A source that is no row of it gets one. The table as it is where there is no such file, or no answer in it yet.
     """
-    if not Path(path).exists():
+    answers = Answers.read(path) if Path(path).exists() else None
+    if not answers or not answers.answers:
         return metrics
-    figures = table(Answers.read(path))[[PREFERRED, ERRORS]]
+    figures = table(answers)[[PREFERRED, ERRORS]]
     rows = {Path(name).parent.name or name: name for name in metrics.index}
     figures = figures.rename(index=lambda source: rows.get(source, source))
     rows = [*metrics.index, *figures.index.difference(metrics.index)]
