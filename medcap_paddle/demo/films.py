@@ -5,7 +5,10 @@ The page calls it by a name of ours, never by that of a file: names that guests 
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +22,15 @@ from ..runtime.files import MedcapError
 from ..vision import intensity
 
 LONGER = 1024  # pixels of the longer side that a page is sent
+_ALONE = threading.Lock()
+
+
+@contextmanager
+def warned() -> Iterator[list[warnings.WarningMessage]]:
+    """The warnings of the block. They are the process's: another guest's film waits, lest it be warned of this one."""
+    with _ALONE, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +43,7 @@ class Film:
     @classmethod
     def of(cls, path: str | Path, name: str) -> Film:
         """MedcapError, with `name` in place of the path, where the file cannot be read."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with warned() as caught:
             try:
                 pixels = read(path)
             except MedcapError as error:

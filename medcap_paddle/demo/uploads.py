@@ -14,13 +14,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
 from ..runtime.files import MedcapError, is_alive
 from ..vision.dicom import SUFFIXES
-from .films import Film
+from .films import Film, warned
 
 MAX_FILES = 4  # views of a study
 MAX_BYTES = 50_000_000  # of a file; a film of 16 bits has 30 MB
@@ -57,16 +58,13 @@ def _declared(path: Path) -> int:
     """Pixels by the header alone; 0 where there is none that can be read, and reading it will say why."""
     from pydicom import dcmread
 
-    try:
+    with warned(), suppress(Exception):  # decoders raise nearly anything on broken input
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             return picture.width * picture.height
-    except Exception:  # decoders raise nearly anything on broken input
-        pass
-    try:
+    with warned(), suppress(Exception):
         data = dcmread(path, stop_before_pixels=True, force=True)
         return int(data.Rows) * int(data.Columns)
-    except Exception:
-        return 0
+    return 0
 
 
 def remove_stale() -> None:
