@@ -47,15 +47,16 @@ def choose(known: Cases, runs: list[str]) -> tuple[list[Film], list[str], Case |
     run = linked(one.selectbox, "run", runs)
     others = ["", *(name for name in runs if name != run)]
     other = linked(two.selectbox, "other", others, lambda name: name or t("nobody"))
+    names = [name for name in (run, other) if name]
+    if dropped:
+        right.html(sentences.small(t("dropped")))
+        files = [(file.name, file.getvalue()) for file in dropped]
+        return once("films", [file.file_id for file in dropped], partial(uploads.films, files)), [], None, names
     predictions = WORK / "runs" / run / found.PREDICTIONS
     lists = once("lists", (run, found.changed(predictions)), partial(known.choices, predictions))
     listed = {key: t(key if key in words.WORDS else "finding", finding=key, count=len(lists[key])) for key in lists}
-    pick = linked(right.selectbox, "pick", list(lists), listed.get, disabled=bool(dropped))
-    study = linked(right.selectbox, "study", lists[pick], disabled=bool(dropped))
-    names = [name for name in (run, other) if name]
-    if dropped:
-        files = [(file.name, file.getvalue()) for file in dropped]
-        return once("films", [file.file_id for file in dropped], partial(uploads.films, files)), [], None, names
+    pick = linked(right.selectbox, "pick", list(lists), listed.get)
+    study = linked(right.selectbox, "study", lists[pick])
     return *once("films", study, known.every[study].films), known.every[study], names
 
 
@@ -63,13 +64,13 @@ def show_films(films: list[Film]) -> None:
     with st.expander(t("look")):
         columns = zip(st.columns(len(RANGES)), RANGES.items(), strict=True)
         look = Look(**{name: column.slider(t(name), *values, key=name, **LINKED) for column, (name, values) in columns})
-    for column, film in zip(st.columns(max(2, len(films)), wrap=False), films, strict=False):
-        caption = t("film", film=film.name, width=film.pixels.shape[1], height=film.pixels.shape[0])
+    for number, (column, film) in enumerate(zip(st.columns(max(2, len(films)), wrap=False), films, strict=False), 1):
+        caption = t("film", number=number, width=film.pixels.shape[1], height=film.pixels.shape[0])
         column.image(png(look.of(film.pixels)), caption=caption, alt=caption, width="stretch")
 
 
 def show_reading(run: str, films: list[Film], reading: Reading, known: Cases) -> None:
-    st.subheader(t("report", run=sentences.literal(run)), anchor=False)
+    st.header(t("report", run=sentences.literal(run)), anchor=False)
     for key, values in reading.warnings:
         st.warning(sentences.literal(t(key, **values)))
     shaded = sentences.shaded(reading.text, reading.reliance, partial(t, "hover"))
@@ -105,8 +106,7 @@ def show_neighbours(run: str, reading: Reading, known: Cases) -> None:
         st.html(sentences.small(t("no_neighbours", reason=reading.missing)))
     for number, (study, report) in enumerate(reading.neighbours):
         left, right = st.columns([1, 5], wrap=False)
-        small = once(f"neighbour {run} {number}", study, partial(known.thumbnail, study))
-        left.image(small, alt=study, width="stretch")
+        left.image(once(f"near {run} {number}", study, partial(known.thumbnail, study)), alt=study, width="stretch")
         right.html(sentences.small(study) + sentences.paragraph(report))
 
 
@@ -121,7 +121,7 @@ def read_page(known: Cases) -> None:
     own, written = (case.study_id, case.patient) if case else (), []
     if case:
         with st.container(border=True):
-            st.subheader(t("radiologist"), anchor=False)
+            st.header(t("radiologist"), anchor=False)
             st.html(sentences.paragraph(case.report))
     for column, (place, run) in zip(st.columns(len(names), gap="medium"), enumerate(names), strict=True):
         with column, st.container(border=True):
@@ -168,7 +168,7 @@ def show_page(known: Cases, study: ReaderStudy, name: str, page: Page) -> None:
         sides, errors = [t("side", side=side) for side in SIDES[: len(page.texts)]], []
         for column, side, text in zip(st.columns(len(sides)), sides, page.texts, strict=True):
             with column, st.container(border=True):
-                st.subheader(side, anchor=False)
+                st.header(side, anchor=False)
                 st.html(sentences.paragraph(text))
                 with st.expander(t("errors")):
                     keys = {category: f"{name}, {page.study}, {side}, {category}" for category in CATEGORIES}
