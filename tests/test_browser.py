@@ -38,7 +38,7 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-dev-shm-usage")
 FLAGS += ("disable-background-networking", "disable-component-update", "disable-sync")
 PATIENCE = 120  # seconds: the machine may be busy
-BUSY = "[data-testid=stSpinner], [data-testid=stStatusWidget], [data-stale=true]"
+BUSY = "[data-testid=stSpinner], [data-testid=stSkeleton], [data-stale=true], [data-test-script-state=running]"
 # Contrast of every piece of text against the nearest background, where axe-core says that it cannot tell.
 CONTRAST = """
 const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
@@ -205,10 +205,10 @@ def test_films_are_dropped_and_read_in_two_languages_by_two_runs(page, work):
 def test_a_link_brings_the_same_view_back(page, work):
     study = Cases.load(work).offered[-1]
     page.open(f"?study={study}&run=attention_lstm&lang=zh").sees(words.say("zh", "report", run="attention_lstm"))
-    seen, address = page.text(), page.browser.current_url
+    seen, address = page.sees(words.say("zh", "save", kind="PNG")).text(), page.browser.current_url
     page.browser.get(address)
-    page.sees(words.say("zh", "report", run="attention_lstm"))
-    assert page.text() == seen and study in address
+    until(lambda: page.text() == seen, "the same view")
+    assert study in address and sentences.sentences(Cases.load(work).every[study].report) in seen
 
 
 def test_a_reader_study_of_three_cases_survives_a_reload(page, work):
