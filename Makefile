@@ -1,5 +1,6 @@
 # make run      notebooks 01 to 06 on the phantom; DATA=folder or .zip for a real collection
 # make knowledge notebooks 30 to 34, which go on from what make run wrote: decoders with knowledge, and their table
+# make demo     a page to try the newest run in, on this machine only; without a run the quick phantom is trained first
 # make test     all tests, the notebooks included
 # make encoder  train our small image encoder again, on drawings
 # make soak     kill the pipeline twenty times at random moments
@@ -29,9 +30,9 @@ NOTEBOOKS := $(sort $(wildcard notebooks/0[1-6]_*.ipynb))
 KNOWLEDGE := $(sort $(wildcard notebooks/3[0-4]_*.ipynb))
 VISION := $(sort $(wildcard notebooks/2[0-2]_*.ipynb))
 SEQUENCE := $(sort $(wildcard notebooks/4[0-3]_*.ipynb))
-CODE := medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
+CODE := app.py medcap_paddle notebooks tests benchmarks  # not the notebooks of a WORK that lies beside them
 
-.PHONY: run knowledge vision sequence test encoder real soak coverage format bench
+.PHONY: run knowledge vision demo sequence test encoder real soak coverage format bench
 
 # Paths may hold blanks and Chinese: they reach the shell as variables, never as words of make.
 define paths
@@ -71,6 +72,14 @@ knowledge: $(BIN)/ready
 	$(call execute,$(KNOWLEDGE)); \
 	cat "$$work/knowledge.txt"; \
 	echo; echo "The notebooks as they ran: $$WORK/notebooks"
+
+demo: $(BIN)/ready
+	@$(paths); \
+	if ! $(BIN)/python -m medcap_paddle.demo "$$work" --check 2>/dev/null; then \
+		echo "$$WORK has no trained run: the quick phantom is trained first"; \
+		$(MAKE) run QUICK=1; \
+	fi; \
+	exec $(BIN)/python -m medcap_paddle.demo "$$work"
 
 test: $(BIN)/ready
 	$(BIN)/python -m ruff check $(CODE)

@@ -32,8 +32,8 @@ ROOMS = (
     *("models.drafts",),
     *("runs", "train", "beam_search"),
     *("metrics.ngrams", "metrics.rewards", "metrics.meteor", "metrics.bootstrap", "metrics.diversity"),
-    *("metrics.guards", "metrics.pairs", "metrics.order", "metrics.relevance", "metrics", "metrics.table"),
-    *("metrics.comparison", "metrics.constant"),
+    *("metrics.guards", "metrics.pairs", "metrics.order", "metrics.relevance", "metrics"),
+    *("metrics.comparison", "metrics.agreement", "metrics.readers", "metrics.table", "metrics.constant"),
     *("vision.unet", "vision.structures", "vision.mask_losses", "vision.overlap", "vision.anatomy", "vision.masked"),
     *("vision.films", "vision.segmenters", "vision.segmenter_run", "vision.segmentation", "vision.segment"),
     *("vision.measure",),
@@ -48,6 +48,8 @@ ROOMS = (
     *("sequence.cells", "sequence.seq2seq", "sequence.impressions"),
     *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
     *("sequence.burned_in", "sequence.labelled", "sequence.films"),
+    *("demo.words", "demo.sentences", "demo.films", "demo.uploads", "demo.found", "demo.cases"),
+    *("demo.reading", "demo.pictures", "demo.reader_study", "demo.session", "demo.__main__"),
 )
 
 cpu.prepare()

@@ -15,7 +15,7 @@ the counts of each resample. Runs named <run>, <run>_seed1, <run>_seed2 ... diff
 they get a row for their mean.
 
     python -m medcap_paddle.evaluate predictions.csv [more.csv ...] [--train reports.csv] [--labels labels.csv]
-        [--protocol r2gen] [--against FILE] [--json out.json]
+        [--protocol r2gen] [--against FILE] [--json out.json] [--readers readers.sqlite]
 """
 
 from __future__ import annotations
@@ -29,17 +29,15 @@ from . import vocab as vocabulary
 from .clinical import labels as given_labels
 from .clinical.labels import OBSERVATIONS, knowledge  # noqa: F401
 from .config import ReportSettings
-from .metrics import BUILT_IN, METRICS
+from .metrics import BUILT_IN, METRICS, readers
 from .metrics.comparison import RESAMPLES, evaluate  # noqa: F401  (the number of resamples belongs to the table)
 from .metrics.pairs import PROTOCOLS, prepare, read_predictions, read_train  # noqa: F401
-from .metrics.table import by_stratum, compare, report  # noqa: F401
+from .metrics.table import by_stratum, compare, provenance, report  # noqa: F401
 from .runtime import cache
 from .runtime.files import MedcapError, cli_errors, digest, lock, read_json, shown, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .reports import Collection
 
 _ROOM = Path(__file__).parent
 _CODE = [_ROOM / "text.py", _ROOM / "evaluate.py", *sorted([*_ROOM.glob("metrics/*.py"), *_ROOM.glob("clinical/*.py")])]
@@ -82,32 +80,23 @@ def write_runs(runs_dir: str | Path, metrics: dict[str, dict]) -> None:
             write_json(Path(runs_dir) / name / "metrics.json", content)
 
 
-def provenance(collection: Collection, features: dict, split: str) -> str:
-    """What a table was made of: print it with every table.
-
-    `features` are the attributes of features.h5: encoder, source, weights, precision.
-    """
-    phantom = "images DRAWN from findings, not real: no figure compares with published ones"
-    phrased = "reports PHRASED from labels, not written by a radiologist: no figure compares with published ones"
-    parts = (
-        f"{collection.studies[split]:,} {split} studies (split {collection.split})",
-        phrased if collection.reports == "phrased" else f"{collection.reports} reports",
-        phantom if collection.images == "phantom" else "real images",
-        f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
-    )
-    return "; ".join(parts)
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="medcap_paddle.evaluate", description="Metrics of any predictions.csv.")
-    parser.add_argument("predictions", nargs="+", help="study_id, reference, prediction; each file is a row")
+    parser.add_argument("predictions", nargs="*", help="study_id, reference, prediction; each file is a row")
     parser.add_argument("--train", help="reports.csv with a train split: for <unk>, and the strata seen and novel")
     parser.add_argument("--labels", help="study_id and the 14 CheXpert columns, in place of our labels of references")
     parser.add_argument("--protocol", default="r2gen", choices=PROTOCOLS)
     parser.add_argument("--against", help="the file that the others are tested against (default: the first)")
     parser.add_argument("--json", help="write everything to this file")
+    parser.add_argument("--readers", help="a reader study (make demo): alone, or beside the metrics of its runs")
     options = parser.parse_args(arguments)
+    if not options.predictions and not options.readers:
+        parser.error("give a predictions.csv, or --readers")
     with cli_errors():
+        if options.readers:
+            print(readers.report(options.readers), end="\n\n")
+        if not options.predictions:
+            return
         tables = {shown(path): read_predictions(path) for path in options.predictions}
         train = read_train(options.train) if options.train else []
         vocab = vocabulary.build(train, ReportSettings().min_freq) if options.train else None
@@ -119,7 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
         if options.json:
             write_json(options.json, metrics)
         no_unk = "Without --train no rare word of a reference becomes <unk>, as the protocol asks for."
-        print(report(metrics, *([no_unk] if vocab is None and PROTOCOLS[options.protocol].unk else [])))
+        remarks = [no_unk] if vocab is None and PROTOCOLS[options.protocol].unk else []
+        print(report(metrics, *remarks, study=options.readers))
 
 
 if __name__ == "__main__":

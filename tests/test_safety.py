@@ -418,7 +418,7 @@ def test_the_files_of_processes_that_may_live_are_not_removed(tmp_path, monkeypa
         with monkeypatch.context() as patched:
             patched.setattr(files.os, "kill", kill)
             patched.setattr(files.os, "name", name)
-            assert files._alive(99999)
+            assert files.is_alive(99999)
         monkeypatch.setattr(files.os, "kill", somebody_elses)
         files.remove_stale(tmp_path)
         assert path.exists()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import HEADLINES, METRICS
+from . import HEADLINES, METRICS, readers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ..reports import Collection
 
 
 def compare(metrics: dict[str, dict]) -> pd.DataFrame:
@@ -43,13 +46,14 @@ def compare(metrics: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def report(metrics: dict[str, dict], *remarks: str) -> str:
-    """What the command prints: both tables, between them the remarks and every note of a run once."""
+def report(metrics: dict[str, dict], *remarks: str, study: str | Path | None = None) -> str:
+    """What the command prints: both tables, between them the remarks and every note of a run once. The figures of a
+    reader `study` stand beside the metrics.
+    """
+    whole = readers.beside(compare(metrics), study) if study else compare(metrics)
     strata = by_stratum(metrics).round(3).to_string(na_rep="-")
     notes = dict.fromkeys(note for content in metrics.values() for note in content.get("notes", []))
-    return "\n\n".join(
-        [compare(metrics).to_string(), *remarks, *notes, f"{METRICS[HEADLINES[-1]].heading} by stratum\n{strata}"]
-    )
+    return "\n\n".join([whole.to_string(), *remarks, *notes, f"{METRICS[HEADLINES[-1]].heading} by stratum\n{strata}"])
 
 
 def by_stratum(metrics: dict[str, dict]) -> pd.DataFrame:
@@ -70,3 +74,19 @@ def by_stratum(metrics: dict[str, dict]) -> pd.DataFrame:
         },
         dtype=float,
     ).T
+
+
+def provenance(collection: Collection, features: dict, split: str) -> str:
+    """What a table was made of: print it with every table.
+
+    `features` are the attributes of features.h5: encoder, source, weights, precision.
+    """
+    phantom = "images DRAWN from findings, not real: no figure compares with published ones"
+    phrased = "reports PHRASED from labels, not written by a radiologist: no figure compares with published ones"
+    parts = (
+        f"{collection.studies[split]:,} {split} studies (split {collection.split})",
+        phrased if collection.reports == "phrased" else f"{collection.reports} reports",
+        phantom if collection.images == "phantom" else "real images",
+        f"features {features['encoder']} ({features['source']} {features['weights']}, {features['precision']})",
+    )
+    return "; ".join(parts)

@@ -74,11 +74,11 @@ def remove_stale(folder: str | Path) -> None:
     """Remove the temporary files of `atomic` whose process, on this machine, was killed."""
     for path in Path(folder).glob(".*.partial*"):
         owner = re.fullmatch(rf"\..+\.{HOST}\.(\d+)\.partial(\.\w+)?", path.name)
-        if owner and path.is_file() and not _alive(int(owner[1])):
+        if owner and path.is_file() and not is_alive(int(owner[1])):
             path.unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     if os.name == "nt":  # there, signal 0 is Ctrl-C
         return True
     try:
