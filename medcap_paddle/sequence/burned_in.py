@@ -9,7 +9,8 @@ DICOM file no header is copied.
 `candidates` proposes lines: strokes that are brighter or darker than what is around them (top-hat and black-hat of
 mathematical morphology, from OpenCV), at several thresholds; connected pixels are letters, or words where the letters
 touch; those of a height that stand side by side are a line. `reader.Reader` then decides: a candidate in which it reads
-nothing, or hesitates, is no line.
+nothing, or hesitates, is no line. Text that stands on end, upside down or mirrored is not looked for, and no detector
+finds everything: a person must look at what is to leave the house.
 
 The reader that is shipped learnt from letters drawn over patches of films of JSRT (Shiraishi et al., 2000) and NIH
 ChestX-ray14 (Wang et al., 2017), by notebook 42; --reader names another one.

@@ -26,6 +26,7 @@ from .crnn import CRNN, CRNNSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+# Trained in two rounds: SETTINGS with 16 epochs, then seed 1, 20 epochs and a learning rate of 2.5e-3.
 SHIPPED = Path(__file__).with_name("reader.safetensors")
 SETTINGS = TrainingSettings(epochs=36, batch_size=16, learning_rate=4e-3, warmup=0.05)
 LINES = 3200  # drawn anew in every epoch
