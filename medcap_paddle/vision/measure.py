@@ -1,8 +1,8 @@
 """Heart and lungs of a patient's films, beside the words of a report.
 
-`measured(paths)` gives a `Measured` of each film, by the shipped network or a run of one's own: its `sentence` tells the
-cardiothoracic ratio, or why there is none, and `doubt(words)` says where a report and the ratio disagree. `picture` shows
-the borders of the masks and both widths; `beside` is all of it for `python -m medcap_paddle.generate --anatomy`.
+`measured(paths)` gives a `Measured` of each film, by the shipped network or a run of one's own: its `sentence` tells
+the cardiothoracic ratio, or why there is none, and `doubt(words)` says where a report and the ratio disagree. `picture`
+shows the borders of the masks and both widths; `beside` is all of it for `medcap_paddle.generate --anatomy`.
 """
 
 from __future__ import annotations
