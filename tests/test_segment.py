@@ -442,6 +442,14 @@ def test_rare_structures_are_shown_more_often():
     assert (repeats(np.ones((3, 2), bool)) == 1).all() and (repeats(np.zeros((3, 2), bool)) == 1).all()
 
 
+def test_a_network_begins_with_images_that_show_the_structure(trained, tmp_path):
+    found = films(masked.items(trained[1]), ["heart"], Preprocessing(32))
+    found.masks[::2] = False
+    assert len(found.showing(0)) == 20 and found.showing(0).masks.any((1, 2, 3)).all()
+    with pytest.raises(MedcapError, match="nodule is not learnt: choose heart"):
+        segment.train(Plan((trained[1],), tmp_path, size=64, showing="nodule"))
+
+
 def test_specks_are_removed_and_a_union_follows():
     left, right = np.zeros((2, 20, 30), bool)
     left[5:15, 20:28], left[0, 0] = True, True

@@ -25,6 +25,11 @@ class Films:
     def __len__(self) -> int:
         return len(self.images)
 
+    def showing(self, channel: int) -> Films:
+        """Those in which the mask of that channel is not empty."""
+        kept = self.masks[:, channel].any((1, 2))
+        return Films(self.images[kept], self.masks[kept], self.known[kept])
+
 
 def films(found: Sequence[Item], names: Sequence[str], preprocessing: Preprocessing) -> Films:
     """The films of these items for the structures `names`; MedcapError where a file cannot be read."""

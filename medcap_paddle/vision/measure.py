@@ -1,9 +1,8 @@
 """Heart and lungs of a patient's films, beside the words of a report.
 
-measured(paths)              a `Measured` of each film, by the shipped network or a run of one's own
-.sentence                    the ratio, or why there is none
-disagreement(words, ratio)   a sentence where they disagree, else ""
-picture(pixels, masks, ...)  the borders of the masks, and both widths
+`measured(paths)` gives a `Measured` of each film, by the shipped network or a run of one's own: its `sentence` tells
+the cardiothoracic ratio, or why there is none, and `doubt(words)` says where a report and the ratio disagree. `picture`
+shows the borders of the masks and both widths; `beside` is all of it for `medcap_paddle.generate --anatomy`.
 """
 
 from __future__ import annotations
@@ -50,10 +49,9 @@ class Measured:
             size = "not judged, since the heart looks larger on an AP film"
         elif near(self.anatomy.ratio):
             size = "too near to judge"
-        text = (
-            f"{self.path}: cardiothoracic ratio {self.anatomy.ratio:.2f}, {size} (threshold {anatomy.ENLARGED:.2f}, PA"
-        )
-        return f"{text}); right lung {self.anatomy.right_share:.0%} of both"
+        size = f"{size} (threshold {anatomy.ENLARGED:.2f} on a PA film)"
+        share = f"right lung {self.anatomy.right_share:.0%} of both"
+        return f"{self.path}: cardiothoracic ratio {self.anatomy.ratio:.2f}, {size}; {share}"
 
     def doubt(self, words: str) -> str:
         """See `disagreement`."""

@@ -147,6 +147,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     one.add_argument("--segmenter", default=Plan.name, choices=SEGMENTERS)
     one.add_argument("--structures", nargs="+", default=[], metavar="NAME", help="learn these only")
+    one.add_argument("--showing", default="", metavar="NAME", help="learn from images only that show this structure")
     one.add_argument("--loss", default=Plan.loss, choices=LOSSES)
     one.add_argument("--weights", default="", help="file of weights that the encoder begins with")
     one.add_argument("--start", default="", metavar="RUN", help="a run to continue from, as on smaller images")
@@ -184,7 +185,7 @@ def _train(args: argparse.Namespace) -> None:
     processes = int(os.environ["OMP_NUM_THREADS"]) if alone else 1
     settings = replace(settings, batch_size=max(1, settings.batch_size // processes))
     common = tuple(args.folders), args.out, args.segmenter, settings, args.size, args.loss, args.weights
-    plan = Plan(*common, tuple(args.structures), args.start)
+    plan = Plan(*common, tuple(args.structures), args.showing, args.start)
     plan.how()
     if processes > 1:
         job.spawn(train, plan, processes)

@@ -140,6 +140,7 @@ class Plan:
     loss: str = next(iter(LOSSES))
     weights: str = ""  # a file that the encoder begins with
     structures: tuple[str, ...] = ()  # these only; all where empty
+    showing: str = ""  # from images only that show this structure: where it is rare, a network begins so
     start: str = ""  # a run of the same network and structures to continue from, at another size
 
     def how(self) -> Segmenter:
@@ -161,6 +162,8 @@ def train(plan: Plan) -> pd.DataFrame:
     if unknown := set(plan.structures) - drawn:
         raise MedcapError(f"no image has a mask of {', '.join(sorted(unknown))}: choose {', '.join(sorted(drawn))}")
     names = outputs(plan.structures or drawn)
+    if plan.showing and plan.showing not in names:
+        raise MedcapError(f"{plan.showing} is not learnt: choose {', '.join(names)}")
     parts = {part: [i for i, row in zip(found, table, strict=True) if row[-1] == part] for part in ("train", "tune")}
     for part, members in parts.items():
         if missing := set(names) - set(outputs(s for item in members for s in item.masks)):
@@ -173,5 +176,10 @@ def train(plan: Plan) -> pd.DataFrame:
         loop.load_weights(module, Path(plan.start) / loop.WEIGHTS, "give a run of this network and these structures")
     if not distributed.world()[0]:
         save(plan.run_dir, plan.name, names, plan.loss, how, table)
-    task = Segmentation(module, *(films(parts[part], names, how.preprocessing) for part in parts), how, plan.loss)
+    given = [films(members, names, how.preprocessing) for members in parts.values()]
+    if plan.showing:
+        given = [part.showing(names.index(plan.showing)) for part in given]
+        if not all(given):
+            raise MedcapError(f"no image of train or of tune shows {plan.showing}: give more images")
+    task = Segmentation(module, *given, how, plan.loss)
     return loop.fit(module, task, plan.run_dir, how.settings)

@@ -6,8 +6,8 @@
     unet_resnet18, unet_resnet34   over a ResNet, from ImageNet where a file of its weights is given (torchvision's or
                  Paddle's), else from scratch
 
-Seconds of CPU for one step (batch of 8, 256 pixels, four structures, one thread of a shared machine): `unet` 1.3, the
-same with width 24 2.4, without folding 5.5; `unet_lite0` 4.0.
+Seconds of CPU for one step (batch of 8, 256 pixels, four structures, one thread): `unet` 1.5, with width 24 2.5. The
+shipped network had 14 epochs on small images (128 pixels: .4) and 4 on those of 256.
 """
 
 from __future__ import annotations
