@@ -64,7 +64,8 @@ def show_films(films: list[Film]) -> None:
     with st.expander(t("look")):
         columns = zip(st.columns(len(RANGES)), RANGES.items(), strict=True)
         look = Look(**{name: column.slider(t(name), *values, key=name, **LINKED) for column, (name, values) in columns})
-    for number, (column, film) in enumerate(zip(st.columns(max(2, len(films)), wrap=False), films, strict=False), 1):
+    columns = st.container(key="films").columns(max(3, len(films)), wrap=False)
+    for number, (column, film) in enumerate(zip(columns, films, strict=False), 1):
         caption = t("film", number=number, width=film.pixels.shape[1], height=film.pixels.shape[0])
         column.image(png(look.of(film.pixels)), caption=caption, alt=caption, width="stretch")
 
@@ -121,7 +122,7 @@ def read_page(known: Cases) -> None:
     own, written = (case.study_id, case.patient) if case else (), []
     if case:
         with st.container(border=True):
-            st.header(t("radiologist"), anchor=False)
+            st.header(t("reference", kind=t(known.reports)), anchor=False)
             st.html(sentences.paragraph(case.report))
     for column, (place, run) in zip(st.columns(len(names), gap="medium"), enumerate(names), strict=True):
         with column, st.container(border=True):
@@ -188,10 +189,9 @@ def main() -> None:
     linked(right.radio, "lang", list(words.LANGUAGES), words.LANGUAGES.get, **FLAT)
     head.title(t("title"), anchor=False)
     head.html(f"<div class='never' role='note'>{t('not_clinical')}</div>")
-    pages = {"read": read_page, "judge": judge_page}
-    page = linked(left.radio, "page", list(pages), t, **FLAT)
+    page = {"read": read_page, "judge": judge_page}[linked(left.radio, "page", ["read", "judge"], t, **FLAT)]
     try:
-        pages[page](cases_of(found.changed(WORK / "reports.csv")))
+        page(cases_of(found.changed(WORK / "reports.csv")))
     except MedcapError as error:
         st.error(sentences.literal(str(error)))
 

@@ -72,7 +72,7 @@ def test_a_room_imports_only_from_earlier_ones(room):
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
 def test_the_main_line_uses_no_wing(path):
-    wings = {name.split(".")[0] for name in imported(path)} & {"phantom", "knowledge", "sequence"}
+    wings = {name.split(".")[0] for name in imported(path)} & {"phantom", "knowledge", "sequence", "demo"}
     assert not wings, f"{path.stem} imports {wings}"
 
 

@@ -27,7 +27,7 @@ SMALL = 256  # pixels
 class Case:
     study_id: str
     patient: str
-    report: str  # of the radiologist
+    report: str  # the reference
     findings: tuple[str, ...]
     paths: tuple[str, ...]
 
@@ -50,11 +50,13 @@ class Cases:
 
     every: dict[str, Case]
     offered: tuple[str, ...]
+    reports: str  # "real", "phantom" or "phrased": who wrote them
 
     @classmethod
     def load(cls, work: str | Path) -> Cases:
         work = Path(work)
-        split = Collection.load(work).reported_split
+        collection = Collection.load(work)
+        split = collection.reported_split
         images = read_table(work / "images.csv", ["study_id", "path"], MAKER)
         paths = {study: tuple(filter(None, rows.path)) for study, rows in images.groupby("study_id", sort=False)}
         table = read_table(work / "reports.csv", ["study_id", "split", "report", "mesh"], MAKER)
@@ -67,7 +69,7 @@ class Cases:
         offered = tuple(study for study in table.study_id[table.split == split] if study in every)
         if not offered:
             raise MedcapError(f"{work} has no {split} study with a film: {MAKER}")
-        return cls(every, offered)
+        return cls(every, offered, collection.reports)
 
     def choices(self, predictions: str | Path) -> dict[str, list[str]]:
         """Lists of studies by name: ALL of them; the WORST of the predictions, where there are any; those with a

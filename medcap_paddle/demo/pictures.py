@@ -14,25 +14,31 @@ from ..show import Written
 from ..show import reading as drawn
 from .films import Film
 from .reading import QUEUE, Reading
-from .sentences import sentences
-from .sentences import written as words
+from .sentences import sentences, written
 from .words import say
 
 KINDS = {"pdf": "application/pdf", "png": "image/png"}
 
 
-def sheet(films: Sequence[Film], report: str, written: Sequence[Written], kind: str = "pdf") -> bytes:
-    """Of `films` the first two; `report` is the radiologist's, or ""; `written` as `show.reading` has it.
+def sheet(films: Sequence[Film], report: str, reports: Sequence[Written], kind: str = "pdf") -> bytes:
+    """Of `films` the first two; `report` is the reference, or ""; `reports` are of runs, as `show.reading` has them.
 
     In English: matplotlib's own letters have no Chinese ones.
     """
-    kept = [(title, " ".join(map(str.strip, words(text.split()))), values) for title, text, values in written]
+    kept = [(title, *_together(text, values)) for title, text, values in reports]
     with QUEUE:
         figure = drawn([([film.pixels for film in films], sentences(report), kept)])
         figure.suptitle(say("en", "not_clinical"), color="#b00020", weight="bold", fontsize=11)
         out = BytesIO()
         figure.savefig(out, format=kind, dpi=150)
     return out.getvalue()
+
+
+def _together(text: str, values: Sequence[float] | None) -> tuple[str, Sequence[float] | None]:
+    """Sentences, whose stops have joined the words before them, and the values of the words."""
+    pieces = written(text.split())
+    kept = [i for i, piece in enumerate(pieces) if not i or piece.startswith(" ")]
+    return "".join(pieces), None if values is None else [values[i] for i in kept]
 
 
 def attention(films: Sequence[Film], reading: Reading, t: int) -> list[bytes]:
