@@ -65,21 +65,29 @@ def near(ratio: float) -> bool:
 def measured(paths: Sequence[str | Path], run: Run | None = None) -> list[Measured]:
     """Each film measured, or the reason why it is not: it cannot be read, is no frontal film, or its masks fail."""
     with drawer(run or load(), len(paths)) as draw:
-        return [_measured(Path(path), draw) for path in paths]
+        return [_read(Path(path), draw) for path in paths]
 
 
-def _measured(path: Path, draw: Draw) -> Measured:
-    pixels, masks, view = np.zeros([0, 0], np.uint8), {}, ""
+def _read(path: Path, draw: Draw) -> Measured:
     try:
         pixels, view = image.read(path), dicom.view(path)
-        if is_drawing(path):
+    except MedcapError as error:
+        return Measured(str(path), np.zeros([0, 0], np.uint8), {}, None, str(error))
+    return of(str(path), pixels, draw, is_drawing(path), view)
+
+
+def of(name: str, pixels: np.ndarray, draw: Draw, drawn: bool = False, view: str = "") -> Measured:
+    """A film, uint8 [H, W], measured with the masks that `draw` makes; `drawn`: it is a drawing; `view` of a DICOM."""
+    masks = {}
+    try:
+        if drawn:
             raise MedcapError("it is a drawing, and the network has learnt from radiographs")
         if view not in ("", "PA", "AP"):
             raise MedcapError(f"it is a film of view {view}, not a frontal one")
         masks = draw(pixels)
-        return Measured(str(path), pixels, masks, anatomy.measure(masks), view=view)
+        return Measured(name, pixels, masks, anatomy.measure(masks), view=view)
     except MedcapError as error:
-        return Measured(str(path), pixels, masks, None, str(error), view)
+        return Measured(name, pixels, masks, None, str(error), view)
 
 
 def disagreement(words: str, ratio: float) -> str:
