@@ -11,7 +11,7 @@ from pathlib import Path
 import medcap_paddle  # first: it prepares the process for paddle  # noqa: F401 isort: skip
 import streamlit as st
 
-from medcap_paddle.demo import found, pictures, reader_study, sentences, uploads, words
+from medcap_paddle.demo import found, hearts, pictures, reader_study, sentences, uploads, words
 from medcap_paddle.demo.cases import Case, Cases
 from medcap_paddle.demo.films import RANGES, Film, Look, png
 from medcap_paddle.demo.reader_study import MOST_ERRORS, SIDES, Page, ReaderStudy
@@ -20,6 +20,9 @@ from medcap_paddle.demo.session import linked, once
 from medcap_paddle.demo.session import say as t
 from medcap_paddle.metrics.readers import CATEGORIES, REFERENCE
 from medcap_paddle.runtime.files import MedcapError
+from medcap_paddle.vision import segmenter_run
+from medcap_paddle.vision.measure import Measured
+from medcap_paddle.vision.segmenter_run import Run as Segmenter
 
 WORK = Path(os.environ.get("WORK") or "work").resolve()
 LINKED = {"bind": "query-params", "persist_state": "session"}  # a widget whose value is part of the link
@@ -30,6 +33,11 @@ FLAT = {"horizontal": True, "label_visibility": "collapsed"}
 def reader_of(run: str, changed: float) -> Reader:
     """Loaded once for all guests, and again where the run has `changed`."""
     return Reader.load(WORK / "runs" / run, WORK, os.environ.get("WEIGHTS") or None)
+
+
+@st.cache_resource(show_spinner=False)
+def anatomy() -> Segmenter:
+    return segmenter_run.load()
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -70,14 +78,25 @@ def show_films(films: list[Film]) -> None:
         column.image(png(look.of(film.pixels)), caption=caption, alt=caption, width="stretch")
 
 
-def show_reading(run: str, films: list[Film], reading: Reading, known: Cases) -> None:
+def show_hearts(measured: list[Measured]) -> None:
+    with st.expander(t("hearts")):
+        for column, heart in zip(st.columns(max(2, len(measured)), wrap=False), measured, strict=False):
+            key, values = hearts.told(heart)
+            if heart.masks:
+                column.image(hearts.picture(heart), alt=t("hearts"), width="stretch")
+            column.html(sentences.small(t(key, **values)))
+
+
+def show_reading(run: str, films: list[Film], measured: list[Measured], reading: Reading, known: Cases) -> None:
     st.header(t("report", run=sentences.literal(run)), anchor=False)
     for key, values in reading.warnings:
         st.warning(sentences.literal(t(key, **values)))
     shaded = sentences.shaded(reading.text, reading.reliance, partial(t, "hover"))
     st.html(shaded if reading.words else sentences.small(t("empty")))
+    for heart in (heart for heart in measured if heart.doubt(reading.text)):
+        st.warning(sentences.literal(t("heart_disagrees", ratio=heart.anatomy.ratio)))
     typical = t("typical", share=reading.typicality) if reading.placed else t("typical_unknown")
-    st.html(sentences.small(" ".join([typical, *(f"{name}: {said}" for name, said in reading.measures.items())])))
+    st.html(sentences.small(typical))
     with st.expander(t("neighbours")):
         show_neighbours(run, reading, known)
     with st.expander(t("beams")):
@@ -119,6 +138,8 @@ def read_page(known: Cases) -> None:
     for failure in unread:
         st.warning(sentences.literal(failure))
     show_films(films)
+    measured = once("hearts", tuple(films), lambda: hearts.hearts(films, anatomy()))
+    show_hearts(measured)
     own, written = (case.study_id, case.patient) if case else (), []
     if case:
         with st.container(border=True):
@@ -129,7 +150,7 @@ def read_page(known: Cases) -> None:
             with st.spinner(t("reading")):
                 reader = reader_of(run, found.changed(WORK / "runs" / run / found.TRAINED[1]))
                 reading = once(f"reading {place}", (reader, *films), partial(reader.read, films, *own))
-            show_reading(run, films, reading, known)
+            show_reading(run, films, measured, reading, known)
             written.append((run, reading.text, reading.reliance))
     st.html(sentences.small(t("legend")))
     with st.container(horizontal=True):

@@ -49,7 +49,7 @@ ROOMS = (
     *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
     *("sequence.burned_in", "sequence.labelled", "sequence.films"),
     *("demo.words", "demo.sentences", "demo.films", "demo.uploads", "demo.found", "demo.cases"),
-    *("demo.reading", "demo.pictures", "demo.reader_study", "demo.session", "demo.__main__"),
+    *("demo.reading", "demo.hearts", "demo.pictures", "demo.reader_study", "demo.session", "demo.__main__"),
 )
 
 cpu.prepare()

@@ -25,7 +25,7 @@ from test_hostile import TEXTS
 from test_image import declared, png16
 
 from medcap_paddle import generate
-from medcap_paddle.demo import films, found, pictures, reading, sentences, uploads, words
+from medcap_paddle.demo import films, found, hearts, pictures, reading, sentences, uploads, words
 from medcap_paddle.demo.__main__ import free_port
 from medcap_paddle.demo.cases import ALL, WORST, Cases
 from medcap_paddle.demo.films import RANGES, Film, Look
@@ -35,6 +35,7 @@ from medcap_paddle.metrics.pairs import prepare, read_predictions
 from medcap_paddle.phantom.draw import draw
 from medcap_paddle.runtime.files import MedcapError
 from medcap_paddle.runtime.loop import WEIGHTS
+from medcap_paddle.vision import measure, segmenter_run
 
 ROOT = Path(__file__).parent.parent
 USUAL = {name: usual for name, (_, _, usual, _) in RANGES.items()}
@@ -408,10 +409,25 @@ def test_twenty_guests_get_their_own_readings(cases, readers):
         assert np.allclose(one.reliance, alone[study].reliance, atol=1e-4)
 
 
-def test_measures_join_by_their_name(cases, readers, monkeypatch):
-    monkeypatch.setitem(reading.MEASURES, "films", lambda films: str(len(films)))
-    lists = cases.every[cases.offered[0]].films()[0]
-    assert readers["lstm"].read(lists).measures == {"films": str(len(lists))}
+def test_hearts_of_drawings_are_not_measured_and_all_that_is_told_has_words(cases):
+    films = cases.every[cases.offered[0]].films()[0]
+    run = segmenter_run.load()
+    found = hearts.hearts(films, run)
+    assert [heart.anatomy for heart in found] == [None] * len(films)
+    assert all("drawing" in hearts.told(heart)[1]["reason"] for heart in found)
+    assert hearts.KEYS.keys() == measure.SIZES.keys()
+    assert all("0.62" in words.say("en", key, ratio=0.62, share=0.5) for key in hearts.KEYS.values())
+
+
+def test_a_heart_is_the_same_in_memory_and_in_a_file(tmp_path):
+    """Of a made-up picture: the masks are nonsense, but the same nonsense."""
+    pixels = np.random.default_rng(0).integers(0, 256, [96, 80], np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    run = segmenter_run.load()
+    [here] = hearts.hearts([Film("film 1", pixels, False)], run)
+    [there] = measure.measured([tmp_path / "film.png"], run)
+    assert here.reason == there.reason
+    assert here.masks.keys() == there.masks.keys() and all((here.masks[k] == there.masks[k]).all() for k in here.masks)
 
 
 @pytest.mark.parametrize("kind, mark", [("pdf", b"%PDF"), ("png", b"\x89PNG")])

@@ -19,7 +19,7 @@ from PIL import Image
 from ..image import doubt, read
 from ..runtime.drawing import is_drawing
 from ..runtime.files import MedcapError
-from ..vision import intensity
+from ..vision import dicom, intensity
 
 LONGER = 1024  # pixels of the longer side that a page is sent
 _ALONE = threading.Lock()
@@ -39,17 +39,18 @@ class Film:
     pixels: np.ndarray  # uint8 [H, W]
     drawn: bool  # it bears the mark of a drawing
     doubts: tuple[str, ...] = ()  # why it may not be as it is meant
+    view: str = ""  # as a DICOM tells it
 
     @classmethod
     def of(cls, path: str | Path, name: str) -> Film:
         """MedcapError, with `name` in place of the path, where the file cannot be read."""
         with warned() as caught:
             try:
-                pixels = read(path)
+                pixels, view = read(path), dicom.view(path)
             except MedcapError as error:
                 raise MedcapError(str(error).replace(str(path), name)) from None
         told = [str(one.message).replace(str(path), "").strip() for one in caught if one.category is UserWarning]
-        return cls(name, pixels, is_drawing(path), tuple(filter(None, [doubt(pixels), *told])))
+        return cls(name, pixels, is_drawing(path), tuple(filter(None, [doubt(pixels), *told])), view)
 
 
 RANGES = {  # least, most, usual, and the step from one to the next

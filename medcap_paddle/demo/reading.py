@@ -3,14 +3,13 @@
     Reader.load(run_dir, work)                    a run with its encoder, and its train studies where they are there
     .read(films, study_id, patient) -> Reading
 
-One study at a time, in whatever thread: the others wait. `MEASURES` is where another look at the films joins, such as
-the heart and the lungs of an anatomy network: a table from a name to a function of the films.
+One study at a time, in whatever thread: the others wait.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,8 +33,6 @@ NEIGHBOURS = 3
 GUEST = "\0guest"  # no study of a collection has this id
 Warned = tuple[str, dict[str, object]]  # a key of `words`, and what it says
 
-MEASURES: dict[str, Callable[[Sequence[Film]], str]] = {}
-
 
 @contextmanager
 def turn() -> Iterator[None]:
@@ -58,7 +55,6 @@ class Reading:
     typicality: float  # percentile; NaN where it is unknown
     warnings: list[Warned]  # why not to trust it
     missing: str  # why there are no neighbours; "" where there are
-    measures: dict[str, str]  # of `MEASURES`
 
     @property
     def text(self) -> str:
@@ -120,7 +116,6 @@ class Reader:
             return Reading(
                 *(reports, gains, self._attention(inputs, text), self._neighbours(vectors, study_id, patient)),
                 *(float(percentile), self._warnings(films, percentile), self.missing),
-                {name: measure(films) for name, measure in MEASURES.items()},
             )
 
     @paddle.no_grad()

@@ -58,12 +58,13 @@ def read(path: Path, limit: int) -> np.ndarray:
         raise MedcapError(f"{path} is not a readable DICOM ({error}): get it again") from error
 
 
-def view(path: Path) -> str:
+def view(path: str | Path) -> str:
     """What a DICOM says of how the film was taken (View Position, C.8.11.5): "PA", "AP", "LL", "RL" ...; "" where it
     does not say, and of other files.
     """
     from pydicom import dcmread
 
+    path = Path(path)
     with path.open("rb") as file:
         if not is_dicom(file.read(HEAD), path):
             return ""

@@ -27,6 +27,12 @@ from .segmenter_run import Draw, Run, drawer, load, overlay
 # its ratio was .013 off on average, and on 19 of them within .04 of that of the reference masks (notebook 22).
 UNSURE = 0.04
 YELLOW = (250, 220, 60)
+SIZES = {
+    "enlarged": "enlarged",
+    "normal": "not enlarged",
+    "near": "too near to judge",
+    "ap": "not judged, since the heart looks larger on an AP film",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +47,19 @@ class Measured:
     view: str = ""  # as a DICOM tells it
 
     @property
+    def judged(self) -> str:
+        """A key of `SIZES`; "" where nothing is measured."""
+        if not self.anatomy:
+            return ""
+        if self.view == "AP":
+            return "ap"
+        return "near" if near(self.anatomy.ratio) else "enlarged" if self.anatomy.enlarged else "normal"
+
+    @property
     def sentence(self) -> str:
         if not self.anatomy:
             return f"{self.path}: not measured: {self.reason}"
-        size = "enlarged" if self.anatomy.enlarged else "not enlarged"
-        if self.view == "AP":
-            size = "not judged, since the heart looks larger on an AP film"
-        elif near(self.anatomy.ratio):
-            size = "too near to judge"
-        size = f"{size} (threshold {anatomy.ENLARGED:.2f} on a PA film)"
+        size = f"{SIZES[self.judged]} (threshold {anatomy.ENLARGED:.2f} on a PA film)"
         share = f"right lung {self.anatomy.right_share:.0%} of both"
         return f"{self.path}: cardiothoracic ratio {self.anatomy.ratio:.2f}, {size}; {share}"
 
