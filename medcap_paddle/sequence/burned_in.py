@@ -43,7 +43,8 @@ WIDEST = 12  # of its height: letters that touch are one
 THRESHOLDS = 16, 32, 64, 128  # gray levels between a stroke and what is around it
 ALIKE = 0.8  # boxes that share so much of both are one
 OVERLAP = 0.3  # of the smaller box: two lines do not share more
-SURE = 0.2  # the probability from which a text counts; that of one letter must be halfway from there to 1
+SURE = 0.3  # the probability from which a text counts
+ALONE = 0.8  # the same for one letter, which many a rib resembles
 
 Box = tuple[int, int, int, int]  # x, y, width, height
 
@@ -155,8 +156,8 @@ def _with_edge(box: Box) -> Box:
 
 
 def _certain(text: str, confidence: float, sure: float) -> bool:
-    """There is a letter or a digit; one alone, which many a rib resembles, needs half the doubt."""
-    return any(letter.isalnum() for letter in text) and confidence >= (sure if len(text) > 1 else (1 + sure) / 2)
+    """There is a letter or a digit, and little doubt."""
+    return any(letter.isalnum() for letter in text) and confidence >= (sure if len(text) > 1 else max(sure, ALONE))
 
 
 def _area(box: Box) -> int:

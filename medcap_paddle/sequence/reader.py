@@ -26,7 +26,8 @@ from .crnn import CRNN, CRNNSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-# Trained in two rounds: SETTINGS with 16 epochs, then seed 1, 20 epochs and a learning rate of 2.5e-3.
+# Trained in three rounds, 126 epochs in all: SETTINGS with 16 epochs; seed 1, 20 epochs, a learning rate of 2.5e-3; seed
+# 2, 90 epochs, 3e-3. The loss fell from .57 to .34 to .15.
 SHIPPED = Path(__file__).with_name("reader.safetensors")
 SETTINGS = TrainingSettings(epochs=36, batch_size=16, learning_rate=4e-3, warmup=0.05)
 LINES = 3200  # drawn anew in every epoch
