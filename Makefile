@@ -105,6 +105,9 @@ vision: $(BIN)/ready
 
 sequence: $(BIN)/ready
 	@$(paths); \
+	if [ -z "$$data" ] && [ ! -e "$$work/reports.csv" ]; then \
+		$(call execute,$(firstword $(NOTEBOOKS))); \
+	fi; \
 	$(call execute,$(SEQUENCE)); \
 	cat "$$work/sequence/figures.json"
 
