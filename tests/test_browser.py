@@ -68,16 +68,31 @@ def work(tmp_path_factory):
     return demo_work.make(tmp_path_factory.mktemp("demo"))
 
 
+class Server:
+    """The command of `make demo`, on a port of its own."""
+
+    def __init__(self, work):
+        self.work, self.port = work, free_port("127.0.0.1")
+        self.address, self.log = f"http://127.0.0.1:{self.port}/", (work / "server.log").open("w")
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "medcap_paddle.demo", str(self.work), "--port", str(self.port)]
+        home = {**os.environ, "HOME": str(self.work)}
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log, env=home)
+
+    def kill(self):
+        """kill -9: it has no time to write anything."""
+        self.process.kill()
+        self.process.wait()
+
+
 @pytest.fixture(scope="module")
 def server(work):
-    """The address of the page, started by the command of `make demo`."""
-    port = free_port("127.0.0.1")
-    command = [sys.executable, "-m", "medcap_paddle.demo", str(work), "--port", str(port)]
-    log = (work / "server.log").open("w")
-    with subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "HOME": str(work)}) as process:
-        yield f"http://127.0.0.1:{port}/"
-        process.terminate()
-    log.close()
+    running = Server(work)
+    yield running
+    running.kill()
+    running.log.close()
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +187,7 @@ class Page:
 
 @pytest.fixture
 def page(browser, server):
-    return Page(browser, server)
+    return Page(browser, server.address)
 
 
 def predicted(work, run, study):
@@ -211,7 +226,7 @@ def test_a_link_brings_the_same_view_back(page, work):
     assert study in address and sentences.sentences(Cases.load(work).every[study].report) in seen
 
 
-def test_a_reader_study_of_three_cases_survives_a_reload(page, work):
+def test_a_reader_study_of_three_cases_survives_a_killed_server(page, server, work):
     page.open("?page=judge").sees(words.say("en", "start_help"))
     for source in (REFERENCE, "lstm"):
         page.choose(words.say("en", "sources"), source)
@@ -233,8 +248,10 @@ def test_a_reader_study_of_three_cases_survives_a_reload(page, work):
     count.send_keys("2")
     page.click(words.say("en", "save_answer")).sees(words.say("en", "progress", number=2, count=3))
 
-    page.browser.refresh()
-    page.sees(words.say("en", "progress", number=2, count=3))
+    link = page.browser.current_url.removeprefix(page.address)
+    server.kill()
+    server.start()
+    page.open(link).sees(words.say("en", "progress", number=2, count=3))
     page.click(words.say("en", "none"), "label").click(words.say("en", "save_answer"))
     page.sees(words.say("en", "progress", number=3, count=3))
     by_keys(page)
