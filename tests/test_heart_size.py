@@ -14,8 +14,8 @@ from medcap_paddle.runtime import drawing
 from medcap_paddle.runtime.files import MedcapError
 from medcap_paddle.vision import anatomy, measure
 
-SHARED = next((path for path in (Path(__file__).parents[2] / "shared", Path("/work/shared")) if path.exists()), None)
-needs_shared = pytest.mark.skipif(SHARED is None, reason="no radiographs beside the project")
+SHARED = Path(__file__).parents[2] / "shared"
+needs_shared = pytest.mark.skipif(not (SHARED / "jsrt").exists(), reason="no radiographs beside the project")
 
 
 def rectangle(rows, columns, shape=(100, 120)):

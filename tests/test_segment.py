@@ -26,8 +26,8 @@ from medcap_paddle.vision.segmenters import SEGMENTERS
 from medcap_paddle.vision.structures import Structured, cleaned, largest
 from medcap_paddle.vision.unet import UNet
 
-SHARED = next((path for path in (Path(__file__).parents[2] / "shared", Path("/work/shared")) if path.exists()), None)
-needs_shared = pytest.mark.skipif(SHARED is None, reason="no radiographs beside the project")
+SHARED = Path(__file__).parents[2] / "shared"
+needs_shared = pytest.mark.skipif(not (SHARED / "jsrt").exists(), reason="no radiographs beside the project")
 MASKS = st.integers(0, 2**12 - 1).map(lambda n: np.array([n >> k & 1 for k in range(12)], bool).reshape(3, 4))
 EMPTY, FULL = np.zeros((3, 4), bool), np.ones((3, 4), bool)
 
