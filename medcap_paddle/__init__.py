@@ -17,7 +17,7 @@ ROOMS = (
     *("models.decoder", "models.places", "models.stepping", "models.lstm", "models.attention"),
     *("models.attention_lstm", "models.transformer", "models.memory", "models.knowledge", "models"),
     *("config",),
-    *("runtime.samplers", "runtime.stages", "runtime.precision", "runtime.loop"),
+    *("runtime.samplers", "runtime.stages", "runtime.precision", "runtime.averaging", "runtime.loop"),
     *("clinical.findings", "clinical.targets", "clinical.phrasing", "clinical.plain", "clinical.labels"),
     *("clinical.heart_size", "clinical.language", "text", "splits"),
     *("readers.collection", "readers.archive", "readers.images", "readers.annotation", "readers.kaggle"),

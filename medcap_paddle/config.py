@@ -61,11 +61,12 @@ class TrainingSettings:
     frozen: int = 0  # first epochs in which the part "visual" does not learn
     auxiliary_weight: float = 0.0  # of the loss that the decoder brings beside that of the words
     finding_weight: float = 1.0  # how often a word counts in a sentence that tells a finding: these are rare
+    averaging: float = 0.0  # epochs whose steps' weights are averaged into those that are kept (runtime.averaging)
     drafts: bool = False  # beside the reports, learn to write the drafts of the decoder's memory (models.memory)
     # Not in the fingerprint of a training at their defaults:
     LATER: ClassVar = (
         *("batch_tokens", "precision", "visual_rate", "knowledge_rate", "frozen", "auxiliary_weight"),
-        *("finding_weight", "drafts"),
+        *("finding_weight", "averaging", "drafts"),
     )
 
 

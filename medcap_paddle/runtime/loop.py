@@ -4,7 +4,7 @@
     history.csv              a row an epoch: epoch, the task's figures, seconds
     visualdl/                the same curves for VisualDL
     previous.safetensors     weights of other settings or data, set aside when training began anew
-    checkpoint.safetensors   while it trains: weights, the optimizer's moments and the history after the last epoch
+    checkpoint.safetensors   while it trains: weights, their mean, moments of the optimizer, history, at an epoch's end
 
 If interrupted, training resumes at the last epoch and gives identical weights. On R ranks (`distributed`) gradients are
 averaged by `paddle.DataParallel`; the first rank writes.
@@ -28,6 +28,7 @@ from paddle.optimizer import lr
 
 from ..config import TrainingSettings
 from . import cache, distributed, precision, stages
+from .averaging import Average
 from .files import MedcapError, digest, lock, read_tensors, write_table, write_tensors
 from .settings import for_digest
 
@@ -131,20 +132,22 @@ def fit(
         if (folder / HISTORY).exists() and cache.is_current(weights, inputs, quiet=rank > 0):
             load_weights(module, weights, "train again")
             return pd.read_csv(folder / HISTORY)
-        history += restore(checkpoint, inputs, module, optimizer)
+        average = Average(module, settings.averaging * task.steps)
+        history += restore(checkpoint, inputs, average, optimizer)
         distributed.barrier()  # before the first rank may remove the checkpoint
         record = stack.enter_context(_recorder(folder, fresh=not history)) if not rank else None
         learn, done = _learner(module, task, optimizer, settings.precision), len(history) * task.steps
         rate.step(done)
         bar = stack.enter_context(tqdm(total=steps, desc="train", unit="batch", initial=done, disable=rank > 0))
         while len(history) < settings.epochs and len(history) - best_epoch(history, task.best) < settings.patience:
-            history.append(_epoch(module, task, len(history) + 1, settings.seed, learn, rate, bar))
+            history.append(_epoch(average, task, len(history) + 1, settings.seed, learn, rate, bar))
             if rank:
                 continue
             if best_epoch(history, task.best) == len(history):
-                write_tensors(weights, task.keep(tensors(module)))
+                with average.in_place():
+                    write_tensors(weights, task.keep(tensors(module)))
             record(history, bar)  # first: what the checkpoint holds is not written again
-            store(checkpoint, inputs, module, optimizer, history)
+            store(checkpoint, inputs, average, optimizer, history)
             if on_epoch:
                 on_epoch(pd.DataFrame(history))
         if not rank:
@@ -211,15 +214,17 @@ def _learner(module: nn.Layer, task: Task, optimizer, numeric: str = "float32") 
     return learn
 
 
-def _epoch(module: nn.Layer, task: Task, epoch: int, seed: int, learn: Callable, rate, bar) -> dict[str, float]:
+def _epoch(average: Average, task: Task, epoch: int, seed: int, learn: Callable, rate, bar) -> dict[str, float]:
     """One pass over the batches: the row of the history."""
-    start, sums = time.perf_counter(), []  # the numbers of each batch: read once an epoch, not once a step
+    module, start = average.module, time.perf_counter()
+    sums = []  # the numbers of each batch: read once an epoch, not once a step
     # An epoch's dropout is the same whether or not training was interrupted, and another one on each rank.
     paddle.seed(seed * 1000 + epoch + distributed.world()[0] * 1_000_000)
     module.train()
     stages.apply(task.groups(module, epoch))
     for step, rows in enumerate(task.batches(epoch), (epoch - 1) * task.steps + 1):
         sums.append(learn(*rows))
+        average.update()
         rate.step(step)
         bar.update()
     sums = distributed.all_reduce_sum(paddle.stack(sums).numpy())
@@ -229,7 +234,8 @@ def _epoch(module: nn.Layer, task: Task, epoch: int, seed: int, learn: Callable,
             f"the loss of batch {broken[0] + 1} of {len(sums)} is not a number in epoch {epoch}; the best weights "
             f"before it are kept: {LR_HINT}"
         )
-    row = {"epoch": epoch, **task.figures(sums.astype("float64").sum(0)), **task.validate()}
+    with average.in_place():
+        row = {"epoch": epoch, **task.figures(sums.astype("float64").sum(0)), **task.validate()}
     for name, value in row.items():
         if not math.isfinite(value):
             raise MedcapError(f"{name} is not a number in epoch {epoch}; the best weights are kept: {LR_HINT}")
@@ -287,17 +293,17 @@ def set_aside(weights: Path) -> None:
         weights.replace(weights.with_name(PREVIOUS))
 
 
-def store(path: str | Path, inputs: str, module: nn.Layer, optimizer, history: list[dict[str, float]]) -> None:
+def store(path: str | Path, inputs: str, average: Average, optimizer, history: list[dict[str, float]]) -> None:
     """The checkpoint after an epoch."""
-    memory, state = {}, optimizer.state_dict()
+    module, memory, state = average.module, average.tensors(), optimizer.state_dict()
     for k, parameter in enumerate(module.parameters()):  # a parameter's own name counts what else the process has built
         for name in (name for name in state if name.startswith(parameter.name + "_")):
             memory[f"adam {k} {name[len(parameter.name) :]}"] = state[name].numpy()
     write_tensors(path, {**tensors(module), **memory}, {"inputs": inputs, "history": history})
 
 
-def restore(path: str | Path, inputs: str, module: nn.Layer, optimizer) -> list[dict[str, float]]:
-    """Put a checkpoint of the same inputs into module and optimizer; its history, or [] where there is none to use."""
+def restore(path: str | Path, inputs: str, average: Average, optimizer) -> list[dict[str, float]]:
+    """Put a checkpoint of the same inputs into network, mean and optimizer; its history, or [] where there is none."""
     from tqdm.auto import tqdm
 
     if not Path(path).exists():
@@ -309,7 +315,9 @@ def restore(path: str | Path, inputs: str, module: nn.Layer, optimizer) -> list[
     except MedcapError as reason:
         tqdm.write(str(reason))
         return []
+    module = average.module
     module.set_state_dict({name: values[name] for name in module.state_dict()})
+    average.restore(values)
     # Paddle wants the schedule's state too; `fit` sets its step.
     state, parameters = {"LR_Scheduler": optimizer.state_dict()["LR_Scheduler"]}, list(module.parameters())
     for name in (name for name in values if name.startswith("adam ")):
