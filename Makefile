@@ -75,10 +75,11 @@ knowledge: $(BIN)/ready
 
 demo: $(BIN)/ready
 	@$(paths); \
-	if ! $(BIN)/python -m medcap_paddle.demo "$$work" --check 2>/dev/null; then \
+	$(BIN)/python -m medcap_paddle.demo "$$work" --check || { \
+		[ $$? = 3 ]; \
 		echo "$$WORK has no trained run: the quick phantom is trained first"; \
 		$(MAKE) run QUICK=1; \
-	fi; \
+	}; \
 	exec $(BIN)/python -m medcap_paddle.demo "$$work"
 
 test: $(BIN)/ready

@@ -26,7 +26,7 @@ from test_image import declared, png16
 
 from medcap_paddle import generate
 from medcap_paddle.demo import films, found, hearts, pictures, reading, sentences, uploads, words
-from medcap_paddle.demo.__main__ import free_port
+from medcap_paddle.demo.__main__ import NO_RUN, free_port
 from medcap_paddle.demo.cases import ALL, WORST, Cases
 from medcap_paddle.demo.films import RANGES, Film, Look
 from medcap_paddle.demo.reading import Reader
@@ -499,9 +499,11 @@ def test_dropped_films_are_read_and_hostile_ones_told(page, work, cases):
 
 def test_a_work_folder_without_a_run_is_told(page, tmp_path, monkeypatch):
     monkeypatch.setenv("WORK", str(tmp_path))
-    command = [sys.executable, "-m", "medcap_paddle.demo", str(tmp_path), "--check"]
+    command = [sys.executable, "-m", "medcap_paddle.demo", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode and "has no trained run: make run" in done.stderr
+    assert done.returncode == 1 and "has no trained run: make run" in done.stderr
+    asked = subprocess.run([*command, "--check"], capture_output=True, text=True, cwd=ROOT)
+    assert asked.returncode == NO_RUN and not asked.stderr
     app = page()
     assert not app.exception and "collection.json" in app.error[0].value.replace("\\", "")
 

@@ -1,6 +1,6 @@
 """python -m medcap_paddle.demo [WORK]: the page of app.py over the runs of a work folder. Not for clinical use.
 
-`--check` says whether there is a run, and does nothing else.
+`--check` shows nothing: its exit code is 0 where there is a trained run, 3 where there is none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from . import found
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 PORTS = range(8501, 8600)
+NO_RUN = 3  # exit code
 
 
 def free_port(address: str) -> int:
@@ -39,14 +40,14 @@ def main() -> None:
     parser.add_argument("--address", default="127.0.0.1", help="0.0.0.0 lets others in: there is no password")
     parser.add_argument("--port", type=int, default=0, help=f"the first free one from {PORTS[0]} on")
     parser.add_argument("--weights", default="", help="the encoder's weights where they are not the usual file")
-    parser.add_argument("--check", action="store_true", help="only say whether there is a run to show")
+    parser.add_argument("--check", action="store_true", help=f"exit with 0 where there is a run, {NO_RUN} where none is")
     options = parser.parse_args()
     with cli_errors():
         names = found.trained(options.work)
+        if options.check:
+            sys.exit(0 if names else NO_RUN)
         if not names:
             raise MedcapError(f"{options.work} has no trained run: make run, or 01 to 05 of the notebooks")
-        if options.check:
-            return
         app, port = require(APP, "run this from a copy of the repository"), options.port or free_port(options.address)
         print(f"http://{options.address}:{port}  (run {names[0]} of {options.work}; Ctrl-C stops it)", flush=True)
     command = [sys.executable, "-m", "streamlit", "run", str(app), f"--server.address={options.address}"]
