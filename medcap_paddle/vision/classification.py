@@ -72,6 +72,13 @@ class Options:
         return replace(TUNED if self.file else named(self.backbone).settings, **dict(self.changes))
 
     @property
+    def stops(self) -> bool:
+        """Whether a part of train decides when to stop: where the rate waits for its loss. Other schedules have an end;
+        then all of train is learnt from, and the last epoch is kept.
+        """
+        return self.settings.schedule == "plateau"
+
+    @property
     def preprocessing(self) -> Preprocessing:
         return named(self.backbone).at(self.size)
 
@@ -137,12 +144,11 @@ def _pictures(images: Images, rows: Sequence[int]) -> np.ndarray:
 
 
 class Classification(Labelling):
-    """The loss of the task; what it is on the images that decide when to stop."""
-
-    best = "val_loss"
+    """The loss of the task; what it is on the images `val` that decide when to stop, where there are such."""
 
     def __init__(self, model: Classifier, train: Pairs, val: Pairs, task: str, options: Options):
         self.model, self.val, self.task, self.items = model, val, task, kind(train)
+        self.best = "val_loss" if val else ""
         batch = min(options.settings.batch_size, len(train))
         settings = replace(options.settings, batch_size=batch)
         super().__init__(train, options.preprocessing, settings, options.augmentation)
@@ -160,6 +166,8 @@ class Classification(Labelling):
 
     def validate(self) -> dict[str, float]:
         """Each rank has a share of the images."""
+        if not self.val:
+            return {}
         own, total = distributed.shard(np.arange(len(self.val))), np.zeros(2)
         if len(own):
             self.model.eval()

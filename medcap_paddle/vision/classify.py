@@ -72,7 +72,9 @@ def train(labelled: Labelled, out: str | Path, options: Options | None = None) -
     jobs = []
     for k in range(options.folds):
         rest, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        stops = folds.tuning(labelled.targets[rest], exclusive, groups[rest], options.settings.seed)
+        stops = np.zeros(len(rest), bool)
+        if options.stops:
+            stops = folds.tuning(labelled.targets[rest], exclusive, groups[rest], options.settings.seed)
         rows = ([pairs[i] for i in part] for part in (rest[~stops], rest[stops], held))
         jobs.append((*rows, labelled.task, options, out / f"fold{k + 1}"))
     for k, found in enumerate(side_by_side(classification.fold, jobs, options.workers)):
