@@ -430,8 +430,23 @@ def test_a_run_tells_leaves_by_their_colour_alone(run):
         "curves.png",
     ):
         assert (out / name).stat().st_size > 0
-    history = pd.read_csv(out / "fold1/history.csv")
-    assert {"train_loss", "val_loss"} <= set(history.columns)
+    assert "train_loss" in pd.read_csv(out / "fold1/history.csv").columns
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau"])
+def test_a_part_of_train_is_set_aside_only_where_the_rate_waits_for_its_loss(run, tmp_path, monkeypatch, schedule):
+    folder, given = run[0], []
+
+    def trained(_, jobs, workers):
+        given.extend([len(part) for part in job[:3]] for job in jobs)
+        return [np.full((len(job[2]), len(job[2][0][1])), 0.5) for job in jobs]
+
+    monkeypatch.setattr(classify, "side_by_side", trained)
+    monkeypatch.setattr(classify.classifier_run, "write", lambda *_: None)
+    labelled = labels.read(folder, folder / "labels.csv")
+    classify.train(labelled, tmp_path, replace(FAST, backbone="alexnet", changes=(("schedule", schedule),)))
+    for learnt, stops, held in given:
+        assert learnt + stops + held == len(labelled) and bool(stops) == (schedule == "plateau")
 
 
 def test_every_image_is_predicted_by_the_network_that_has_not_seen_its_patient(run):

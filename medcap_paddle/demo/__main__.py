@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--address", default="127.0.0.1", help="0.0.0.0 lets others in: there is no password")
     parser.add_argument("--port", type=int, default=0, help=f"the first free one from {PORTS[0]} on")
     parser.add_argument("--weights", default="", help="the encoder's weights where they are not the usual file")
-    parser.add_argument("--check", action="store_true", help=f"exit with 0 where there is a run, {NO_RUN} where none is")
+    parser.add_argument("--check", action="store_true", help=f"exit with 0; {NO_RUN} where there is no run")
     options = parser.parse_args()
     with cli_errors():
         names = found.trained(options.work)
