@@ -156,10 +156,8 @@ def draw(text: str, font: str, patch: np.ndarray, rng: np.random.Generator, narr
     ink = FONTS[font](text)
     low = len(set(text) - set("ap.-: ")) == 0  # small letters fill a line as large ones do
     wide = rng.uniform(0.7, 1.35) * narrow
-    capital = len(
-        FONTS[font]("H") if not low and text.upper() != text else ink
-    )  # gg is lower and reaches below the line
-    scale = cap / capital
+    small = not low and text != text.upper()  # these are lower than a capital, or reach below the line
+    scale = cap / len(FONTS[font]("H") if small else ink)
     size = max(3, round(ink.shape[1] * scale * wide)), max(6, round(ink.shape[0] * scale * (0.8 if low else 1)))
     ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     margin = cap + 2
