@@ -46,8 +46,8 @@ ROOMS = (
     *("phantom.devices", "phantom.draw", "phantom.anatomy", "phantom.folder", "phantom.collection"),
     *("phantom.pneumothorax", "phantom.pretrain", "phantom", "phantom.__main__"),
     *("sequence.cells", "sequence.seq2seq", "sequence.impressions"),
-    *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.reader", "sequence.alphabet"),
-    *("sequence.burned_in", "sequence.labelled", "sequence.films"),
+    *("sequence.ctc", "sequence.crnn", "sequence.lines", "sequence.variation", "sequence.reader"),
+    *("sequence.alphabet", "sequence.burned_in", "sequence.labelled", "sequence.films"),
     *("demo.words", "demo.sentences", "demo.films", "demo.uploads", "demo.found", "demo.cases"),
     *("demo.reading", "demo.hearts", "demo.pictures", "demo.reader_study", "demo.session", "demo.__main__"),
 )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medcap_paddle.runtime.files import MedcapError
-from medcap_paddle.sequence import alphabet, burned_in, crnn, films, labelled, reader
+from medcap_paddle.sequence import alphabet, burned_in, crnn, films, labelled, lines, reader, variation
 from medcap_paddle.sequence.burned_in import Line
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -230,3 +230,37 @@ def test_a_letter_is_not_learnt_twice():
     for letters in ("A", "bb"):
         with pytest.raises(ValueError, match="known already, or there twice"):
             alphabet.NewRows(old, letters)
+
+
+def test_a_varied_line_is_another_picture_of_the_same_letters():
+    """No two are alike, none is empty, and the shipped reader still reads most of them."""
+    rng, crop = np.random.default_rng(0), burned_in.cut(film(), ink("PORTABLE", 60, 80))
+    varied = [variation.vary(crop, rng) for _ in range(40)]
+    assert len({picture.tobytes() for picture in varied}) == 40 and len({picture.shape for picture in varied}) > 20
+    assert all(picture.dtype == np.uint8 and np.ptp(picture) >= 12 for picture in varied)
+    shipped = reader.load()
+    assert shipped.read([crop])[0][0] == "PORTABLE"
+    read = [text for text, _ in shipped.read(varied)]
+    assert reader.rates(reader.errors(read, ["PORTABLE"] * 40))["cer"]["value"] < 0.1
+
+
+def test_examples_are_varied_and_old_lines_come_with_their_share():
+    crop = film()[50:90, 50:210]
+    new = alphabet.Examples([(crop, "b")], variation.vary)
+    assert not np.array_equal(new.draw([0])[0].shape, new.draw([1])[0].shape)
+    assert np.array_equal(new.draw([3])[0], new.draw([3])[0])
+    assert np.array_equal(alphabet.Examples([(crop, "b")]).draw([0])[0], crop)
+    mixed = alphabet.Rehearsal(new, alphabet.Examples([(crop, "A")]), share=0.25)
+    texts = [mixed.draw([5, k])[1] for k in range(400)]
+    assert 0.18 < texts.count("A") / 400 < 0.32
+
+
+def test_small_letters_are_as_large_as_beside_a_capital():
+    """A capital of 8 to 44 pixels: the line "bg" is higher by what reaches below, "n" is lower than "H"."""
+    patch = np.full([200, 300], 60, np.uint8)
+    for font in ("DejaVuSans", "Hershey simplex"):
+        high = {text: len(lines.FONTS[font](text)) for text in ("H", "n", "bg")}
+        crops = {t: [lines.draw(t, font, patch, np.random.default_rng(k)) for k in range(60)] for t in high}
+        mean = {text: np.mean([len(crop) for crop in some]) for text, some in crops.items()}
+        for text in ("n", "bg"):
+            assert (mean[text] > mean["H"]) == (high[text] > high["H"])

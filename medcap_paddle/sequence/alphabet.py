@@ -1,12 +1,13 @@
 """An alphabet grows: a reader learns letters that it has never seen, and keeps those that it knows.
 
 `NewRows` is what learns first: the rows of the output layer that stand for the new letters. Everything else is frozen,
-its batch normalisation included. `NewRows.reader` is then a usual reader, which `reader.train` may thaw.
+its batch normalisation included. `NewRows.reader` is then a usual reader, which `reader.train` may thaw. `Examples`
+and `Rehearsal` are what it learns from: few new lines, and old ones among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import paddle
 from paddle import nn
 
 from .crnn import CRNN
-from .reader import Reader
+from .reader import Reader, Source
 
 
 class NewRows(nn.Layer):
@@ -50,9 +51,25 @@ class NewRows(nn.Layer):
 
 @dataclass(frozen=True)
 class Examples:
-    """A source of lines, as `reader.Source`, that has these only: uint8 [H, W] and text each."""
+    """A source of lines, as `reader.Source`, that has these only: uint8 [H, W] and text each; `change`d when drawn."""
 
     pairs: Sequence[tuple[np.ndarray, str]]
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray] = lambda crop, rng: crop
 
     def draw(self, seed: Sequence[int]) -> tuple[np.ndarray, str]:
-        return self.pairs[np.random.default_rng(seed).integers(len(self.pairs))]
+        rng = np.random.default_rng(seed)
+        crop, text = self.pairs[rng.integers(len(self.pairs))]
+        return self.change(crop, rng), text
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A source of new lines, and of old ones with the chance `share`: what is not rehearsed is forgotten."""
+
+    new: Source | Examples
+    old: Source | Examples
+    share: float = 0.6
+
+    def draw(self, seed: Sequence[int]) -> tuple[np.ndarray, str]:
+        source = self.old if np.random.default_rng(seed).random() < self.share else self.new
+        return source.draw([*seed, 1])

@@ -149,14 +149,16 @@ def draw(text: str, font: str, patch: np.ndarray, rng: np.random.Generator, narr
 
     `narrow` squeezes the letters further. An empty text gives a patch, at times with a ring or a bar across it.
     """
-    cap = int(np.exp(rng.uniform(np.log(8), np.log(44))))  # height of the letters on the film
+    cap = int(np.exp(rng.uniform(np.log(8), np.log(44))))  # height of a capital on the film
     if not text:
         film = _object(_background(patch, cap * 2, int(cap * rng.uniform(0.8, 6)), rng), rng)
         return _finish(film, cap, rng, NOISE)
     ink = FONTS[font](text)
     low = len(set(text) - set("ap.-: ")) == 0  # small letters fill a line as large ones do
     wide = rng.uniform(0.7, 1.35) * narrow
-    size = max(3, round(ink.shape[1] * cap / ink.shape[0] * wide)), max(6, round(cap * (0.8 if low else 1)))
+    small = not low and text != text.upper()  # these are lower than a capital, or reach below the line
+    scale = cap / len(FONTS[font]("H") if small else ink)
+    size = max(3, round(ink.shape[1] * scale * wide)), max(6, round(ink.shape[0] * scale * (0.8 if low else 1)))
     ink = cv2.resize(ink, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     margin = cap + 2
     ink = _turned(np.pad(ink, margin), rng.normal(0, 3) if len(text) < 8 else rng.normal(0, 1.2))
