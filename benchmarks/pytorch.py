@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -18,18 +19,22 @@ import torch._inductor.config
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.datasets.folder import default_loader
+from torchvision.models import ResNet101_Weights, resnet101
+from unets import NETWORKS
 
 import work
 
+torch._inductor.config.freezing = True
 PREPROCESSING = image.Preprocessing(work.SIZE)
 
 
 def fastest(variants: dict):
-    """The quickest of some functions, each warmed up twice; one that this machine cannot run is passed over."""
+    """The quickest of some functions, each warmed up; one that this machine cannot run is passed over."""
     times = {}
     for name, run in variants.items():
         try:
-            run(), run()
+            run()
             begun = time.perf_counter()
             run()
             times[name] = time.perf_counter() - begun
@@ -39,77 +44,86 @@ def fastest(variants: dict):
     return name, variants[name]
 
 
-class Bottleneck(nn.Module):
-    """Three convolutions and a shortcut (He et al., CVPR 2016), named as torchvision names them."""
+class Pictures(torch.utils.data.Dataset):
+    """Reading as torchvision's users do it: Pillow, and the transforms that belong to the network."""
 
-    def __init__(self, inside: int, width: int, stride: int):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(inside, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
-        self.downsample = None
-        if stride > 1 or inside != 4 * width:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inside, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
-            )
+    transforms = ResNet101_Weights.IMAGENET1K_V1.transforms()
 
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+    def __init__(self, paths: list[str]):
+        self.paths = paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, k: int):
+        return self.transforms(default_loader(self.paths[k]))
 
 
-class ResNet101(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-        inside = 64
-        for number, (blocks, width) in enumerate(zip((3, 4, 23, 3), (64, 128, 256, 512), strict=True), 1):
-            layer = []
-            for block in range(blocks):
-                layer.append(Bottleneck(inside, width, 2 if number > 1 and not block else 1))
-                inside = 4 * width
-            setattr(self, f"layer{number}", nn.Sequential(*layer))
-
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
+def ours(path: str):
+    return torch.from_numpy(image.transform(image.read(path), PREPROCESSING))
 
 
 def extraction(scratch: Path):
-    network = ResNet101().eval()
+    """Behind our reader in two threads, and behind torchvision's own in as many processes."""
+    network = resnet101().eval()
+    network.fc = nn.Identity()
     counted = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}  # Paddle counts none
     network.load_state_dict(load_file(scratch / "resnet101.safetensors") | counted)
-    paths = work.pictures(scratch)
-    half = network.to(torch.bfloat16).to(memory_format=torch.channels_last)
-    example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    numeric = torch.bfloat16 if work.HALF else torch.float32
+    network = network.to(numeric).to(memory_format=torch.channels_last)
+    example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=numeric).to(memory_format=torch.channels_last)
+    paths, usual = work.pictures(scratch), {"batch_size": 32, "num_workers": 2, "persistent_workers": True}
+    loader = torch.utils.data.DataLoader(Pictures(paths), **usual)
 
-    def decode(path):
-        return torch.from_numpy(image.transform(image.read(path), PREPROCESSING))
+    def batches(paths):
+        ahead, waiting, batch = iter(paths), deque(), []
+        with ThreadPoolExecutor(2) as pool:
+            for _ in paths:
+                while len(waiting) < 96 and (path := next(ahead, None)):
+                    waiting.append(pool.submit(ours, path))
+                batch.append(waiting.popleft().result())
+                if len(batch) == 32 or not waiting:
+                    yield torch.stack(batch)
+                    batch = []
 
-    def variant(run):
-        @torch.inference_mode()
-        def once():
-            ahead, waiting = iter(paths), deque()
-            with ThreadPoolExecutor(2) as pool:
-                batch, found = [], []
-                for _ in paths:
-                    while len(waiting) < 96 and (path := next(ahead, None)):
-                        waiting.append(pool.submit(decode, path))
-                    batch.append(waiting.popleft().result())
-                    if len(batch) == 32 or not waiting:
-                        pixels = torch.stack(batch).to(torch.bfloat16).to(memory_format=torch.channels_last)
-                        found.append(run(pixels).float())
-                        batch = []
-            return {"amount": len(paths), "norm": float(torch.cat(found)[: work.COMPARED].norm())}
-
-        return once
+    @torch.inference_mode()
+    def compute(run, batches) -> tuple[float, float]:
+        """Seconds, and the norm of the first features."""
+        begun = time.perf_counter()
+        found = [run(pixels.to(numeric).to(memory_format=torch.channels_last)).float() for pixels in batches]
+        return time.perf_counter() - begun, float(torch.cat(found)[: work.COMPARED].norm())
 
     with torch.inference_mode():
-        frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(half, example)))
-    torch._inductor.config.freezing = True
-    name, run = fastest({"eager": variant(half), "frozen": variant(frozen), "compiled": variant(torch.compile(half))})
-    return lambda: {**run(), "variant": f"bfloat16, channels last, {name}"}
+        frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(network, example)))
+    runs = {"eager": network, "frozen": frozen, "compiled": torch.compile(network)}
+    name, _ = fastest({name: partial(compute, run, [example]) for name, run in runs.items()})
+
+    def once():
+        seconds, norm = compute(runs[name], batches(paths))
+        usual, _ = compute(runs[name], loader)
+        told = {"norm": norm, "variant": f"{numeric}, channels last, {name}".removeprefix("torch.")}
+        return {"amount": len(paths), "seconds": seconds, "usual": usual, **told}
+
+    return once
+
+
+def segmentation(name: str, scratch: Path):
+    """One of `unets`, by one film at a time or by eight."""
+    network = NETWORKS[name](4).eval()
+    values = load_file(scratch / f"{name}.safetensors")
+    counted = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}
+    unused = ("encoder.head", "encoder.fc")  # only classifying needs them
+    network.load_state_dict({n: v for n, v in values.items() if not n.startswith(unused)} | counted)
+    network, films = network.to(memory_format=torch.channels_last), torch.from_numpy(work.films())
+
+    @torch.inference_mode()
+    def once(run, size):
+        found = [run(part.to(memory_format=torch.channels_last)) for part in films.split(size)]
+        return {"amount": len(films), "norm": float(torch.cat(found).norm())}
+
+    runs = {"eager": network, "compiled": torch.compile(network, dynamic=False)}
+    name, run = fastest({f"{kind}, {n} at a time": partial(once, r, n) for kind, r in runs.items() for n in (1, 8)})
+    return lambda: {**run(), "variant": name}
 
 
 class Captioner(nn.Module):
@@ -227,4 +241,5 @@ def beam(scratch: Path):
 
 
 if __name__ == "__main__":
-    work.serve({"features": extraction, "train": fit, "beam": beam})
+    segments = {name: partial(segmentation, name) for name in work.SEGMENTERS}
+    work.serve({"features": extraction, "train": fit, "beam": beam, **segments})
