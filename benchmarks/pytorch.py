@@ -14,13 +14,13 @@ from medcap_paddle import image
 
 os.environ.pop("MKL_CBWR", None)  # ours alone; that freed memory is kept for the next tensor helps PyTorch too
 
+import numpy as np
 import torch
 import torch._inductor.config
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
-from torchvision.datasets.folder import default_loader
-from torchvision.models import ResNet101_Weights, resnet101
 from unets import NETWORKS
 
 import work
@@ -44,10 +44,47 @@ def fastest(variants: dict):
     return name, variants[name]
 
 
-class Pictures(torch.utils.data.Dataset):
-    """Reading as torchvision's users do it: Pillow, and the transforms that belong to the network."""
+class Bottleneck(nn.Module):
+    """Three convolutions and a shortcut (He et al., CVPR 2016), named as torchvision names them."""
 
-    transforms = ResNet101_Weights.IMAGENET1K_V1.transforms()
+    def __init__(self, inside: int, width: int, stride: int):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inside, width, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = nn.Conv2d(width, 4 * width, 1, bias=False), nn.BatchNorm2d(4 * width)
+        self.downsample = None
+        if stride > 1 or inside != 4 * width:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inside, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
+            )
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet101(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
+        inside = 64
+        for number, (blocks, width) in enumerate(zip((3, 4, 23, 3), (64, 128, 256, 512), strict=True), 1):
+            layer = []
+            for block in range(blocks):
+                layer.append(Bottleneck(inside, width, 2 if number > 1 and not block else 1))
+                inside = 4 * width
+            setattr(self, f"layer{number}", nn.Sequential(*layer))
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Reading as torchvision's users do it, in the steps of its `default_loader` and of the transforms that belong to
+    its ResNet-101: Pillow in colour, the shorter side to 256 pixels, the middle, mean and deviation of ImageNet.
+    """
 
     def __init__(self, paths: list[str]):
         self.paths = paths
@@ -56,7 +93,14 @@ class Pictures(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, k: int):
-        return self.transforms(default_loader(self.paths[k]))
+        with Image.open(self.paths[k]) as file:
+            picture = file.convert("RGB")
+        scale, start = 256 / min(picture.size), (256 - work.SIZE) // 2
+        picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
+        picture = picture.crop((start, start, start + work.SIZE, start + work.SIZE))
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (PREPROCESSING.mean, PREPROCESSING.std))
+        return (pixels - mean) / std
 
 
 def ours(path: str):
@@ -65,8 +109,7 @@ def ours(path: str):
 
 def extraction(scratch: Path):
     """Behind our reader in two threads, and behind torchvision's own in as many processes."""
-    network = resnet101().eval()
-    network.fc = nn.Identity()
+    network = ResNet101().eval()
     counted = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}  # Paddle counts none
     network.load_state_dict(load_file(scratch / "resnet101.safetensors") | counted)
     numeric = torch.bfloat16 if work.HALF else torch.float32
