@@ -108,10 +108,11 @@ class Bench:
         self.figures, self.variants = {}, {}
 
     def sides(self, task: str, *workers: str) -> list[Side]:
-        """Ready and warm."""
-        sides = [Side(self.pythons.get(worker, sys.executable), worker, task, self.scratch) for worker in workers]
-        for side in sides:
-            first = side.answer()
+        """Ready and warm, one after the other: PyTorch finds its fastest variant undisturbed."""
+        sides = []
+        for worker in workers:
+            sides.append(Side(self.pythons.get(worker, sys.executable), worker, task, self.scratch))
+            first = sides[-1].answer()
             if "variant" in first:
                 self.variants[task] = first["variant"]
         return sides
