@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -16,11 +17,12 @@ import work
 from medcap_paddle import dataset, encoder, feature_file, features, reports, train
 from medcap_paddle.beam_search import beam_search
 from medcap_paddle.config import GenerationSettings, TrainingSettings
+from medcap_paddle.image import Preprocessing
 from medcap_paddle.loss import token_nll
 from medcap_paddle.models.lstm import LSTMCaptioner
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.files import write_tensors
-from medcap_paddle.vision import predictor
+from medcap_paddle.vision import predictor, segmenter_run, segmenters
 
 FREE = GenerationSettings(beam_size=work.BEAM, min_length=work.STEPS, length_penalty=0.0, no_repeat_ngram=0)
 
@@ -56,13 +58,42 @@ def extraction(scratch: Path):
     return once
 
 
+def segmenter(name: str):
+    """The shipped network; the other one with ImageNet's weights below and made-up ones above."""
+    if name == work.SEGMENTERS[0]:
+        return segmenter_run.load().network.network
+    paddle.seed(0)
+    network = segmenters.SEGMENTERS[name].build(4)
+    segmenters.SEGMENTERS[name].begin(network, None)
+    network.eval()
+    return network
+
+
+def segmentation(name: str, scratch: Path):
+    """Logits of one film after the other, as `segment predict` computes them."""
+    reader = encoder.build(segmenter(name), name, "", Preprocessing(work.PIXELS), ("logits",))
+    run, _ = predictor.fast(reader, scratch, exact=True)
+    films = work.films()
+
+    def once():
+        found = [run(film[None])["logits"] for film in films]
+        return {"amount": len(films), "norm": float(np.linalg.norm(found))}
+
+    return once
+
+
 def captioner(vocab: int, hidden: int = work.H) -> LSTMCaptioner:
     paddle.seed(0)
     settings = LSTMCaptioner.Settings(hidden, hidden, 1, dropout=0.3, feature_dropout=0.1, feature_noise=0.0)
     return LSTMCaptioner(settings, {"pooled": (work.D,)}, vocab)
 
 
-def save_captioners(scratch: Path):
+def theirs(name: str) -> str:
+    """PyTorch's name of a tensor of Paddle's batch norm."""
+    return name.replace("._mean", ".running_mean").replace("._variance", ".running_var")
+
+
+def save_weights(scratch: Path):
     """Weights and answers for the other workers: the same model must give the same loss and the same words."""
     for vocab in (work.V, work.WORDS):
         write_tensors(scratch / f"captioner{vocab}.safetensors", loop.tensors(captioner(vocab)))
@@ -75,8 +106,10 @@ def save_captioners(scratch: Path):
             value = rng.normal(0, np.sqrt(2 / value[0].size), value.shape).astype("float32")
         elif "bn3.weight" in name:
             value = np.full_like(value, 0.2)  # or random weights end in numbers of a million
-        names[name.replace("_mean", "running_mean").replace("_variance", "running_var")] = value
+        names[theirs(name)] = value
     write_tensors(scratch / "resnet101.safetensors", names)
+    for name in work.SEGMENTERS:
+        write_tensors(scratch / f"{name}.safetensors", {theirs(n): v for n, v in loop.tensors(segmenter(name)).items()})
     return lambda: {"amount": 1}
 
 
@@ -226,11 +259,12 @@ def growth(seconds):
 if __name__ == "__main__":
     work.serve(
         {
-            "weights": save_captioners,
+            "weights": save_weights,
             "features": extraction,
             "train": fit,
             "beam": beam,
             "product": product,
+            **{name: partial(segmentation, name) for name in work.SEGMENTERS},
             "parse": parse,
             "slope_features": grow_features,
             "slope_train": grow_train,

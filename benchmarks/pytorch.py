@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -13,23 +14,27 @@ from medcap_paddle import image
 
 os.environ.pop("MKL_CBWR", None)  # ours alone; that freed memory is kept for the next tensor helps PyTorch too
 
+import numpy as np
 import torch
 import torch._inductor.config
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from unets import NETWORKS
 
 import work
 
+torch._inductor.config.freezing = True
 PREPROCESSING = image.Preprocessing(work.SIZE)
 
 
 def fastest(variants: dict):
-    """The quickest of some functions, each warmed up twice; one that this machine cannot run is passed over."""
+    """The quickest of some functions, each warmed up; one that this machine cannot run is passed over."""
     times = {}
     for name, run in variants.items():
         try:
-            run(), run()
+            run()
             begun = time.perf_counter()
             run()
             times[name] = time.perf_counter() - begun
@@ -76,40 +81,93 @@ class ResNet101(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3))
 
 
+class Pictures(torch.utils.data.Dataset):
+    """Reading as torchvision's users do it, in the steps of its `default_loader` and of the transforms that belong to
+    its ResNet-101: Pillow in colour, the shorter side to 256 pixels, the middle, mean and deviation of ImageNet.
+    """
+
+    def __init__(self, paths: list[str]):
+        self.paths = paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, k: int):
+        with Image.open(self.paths[k]) as file:
+            picture = file.convert("RGB")
+        scale, start = 256 / min(picture.size), (256 - work.SIZE) // 2
+        picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BILINEAR)
+        picture = picture.crop((start, start, start + work.SIZE, start + work.SIZE))
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (PREPROCESSING.mean, PREPROCESSING.std))
+        return (pixels - mean) / std
+
+
+def ours(path: str):
+    return torch.from_numpy(image.transform(image.read(path), PREPROCESSING))
+
+
 def extraction(scratch: Path):
+    """Behind our reader in two threads, and behind torchvision's own in as many processes."""
     network = ResNet101().eval()
     counted = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}  # Paddle counts none
     network.load_state_dict(load_file(scratch / "resnet101.safetensors") | counted)
-    paths = work.pictures(scratch)
-    half = network.to(torch.bfloat16).to(memory_format=torch.channels_last)
-    example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    numeric = torch.bfloat16 if work.HALF else torch.float32
+    network = network.to(numeric).to(memory_format=torch.channels_last)
+    example = torch.zeros([32, 3, work.SIZE, work.SIZE], dtype=numeric).to(memory_format=torch.channels_last)
+    paths, usual = work.pictures(scratch), {"batch_size": 32, "num_workers": 2, "persistent_workers": True}
+    loader = torch.utils.data.DataLoader(Pictures(paths), **usual)
 
-    def decode(path):
-        return torch.from_numpy(image.transform(image.read(path), PREPROCESSING))
+    def batches(paths):
+        ahead, waiting, batch = iter(paths), deque(), []
+        with ThreadPoolExecutor(2) as pool:
+            for _ in paths:
+                while len(waiting) < 96 and (path := next(ahead, None)):
+                    waiting.append(pool.submit(ours, path))
+                batch.append(waiting.popleft().result())
+                if len(batch) == 32 or not waiting:
+                    yield torch.stack(batch)
+                    batch = []
 
-    def variant(run):
-        @torch.inference_mode()
-        def once():
-            ahead, waiting = iter(paths), deque()
-            with ThreadPoolExecutor(2) as pool:
-                batch, found = [], []
-                for _ in paths:
-                    while len(waiting) < 96 and (path := next(ahead, None)):
-                        waiting.append(pool.submit(decode, path))
-                    batch.append(waiting.popleft().result())
-                    if len(batch) == 32 or not waiting:
-                        pixels = torch.stack(batch).to(torch.bfloat16).to(memory_format=torch.channels_last)
-                        found.append(run(pixels).float())
-                        batch = []
-            return {"amount": len(paths), "norm": float(torch.cat(found)[: work.COMPARED].norm())}
-
-        return once
+    @torch.inference_mode()
+    def compute(run, batches) -> tuple[float, float]:
+        """Seconds, and the norm of the first features."""
+        begun = time.perf_counter()
+        found = [run(pixels.to(numeric).to(memory_format=torch.channels_last)).float() for pixels in batches]
+        return time.perf_counter() - begun, float(torch.cat(found)[: work.COMPARED].norm())
 
     with torch.inference_mode():
-        frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(half, example)))
-    torch._inductor.config.freezing = True
-    name, run = fastest({"eager": variant(half), "frozen": variant(frozen), "compiled": variant(torch.compile(half))})
-    return lambda: {**run(), "variant": f"bfloat16, channels last, {name}"}
+        frozen = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(network, example)))
+    runs = {"eager": network, "frozen": frozen, "compiled": torch.compile(network)}
+    name, _ = fastest({name: partial(compute, run, [example]) for name, run in runs.items()})
+
+    def once():
+        seconds, norm = compute(runs[name], batches(paths))
+        usual, _ = compute(runs[name], loader)
+        told = {"norm": norm, "variant": f"{numeric}, channels last, {name}".removeprefix("torch.")}
+        return {"amount": len(paths), "seconds": seconds, "usual": usual, **told}
+
+    return once
+
+
+def segmentation(name: str, scratch: Path):
+    """One of `unets`, by one film at a time or by eight."""
+    network = NETWORKS[name](4).eval()
+    values = load_file(scratch / f"{name}.safetensors")
+    counted = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}
+    unused = ("encoder.head", "encoder.fc")  # only classifying needs them
+    network.load_state_dict({n: v for n, v in values.items() if not n.startswith(unused)} | counted)
+    network, films = network.to(memory_format=torch.channels_last), torch.from_numpy(work.films())
+
+    @torch.inference_mode()
+    def once(run, size, films):
+        found = [run(part.to(memory_format=torch.channels_last)) for part in films.split(size)]
+        return {"amount": len(films), "norm": float(torch.cat(found).norm())}
+
+    runs = {"eager": network, "compiled": torch.compile(network, dynamic=False)}
+    variants = {f"{kind}, {size} at a time": (run, size) for kind, run in runs.items() for size in (1, 8)}
+    name, _ = fastest({name: partial(once, *variant, films[:8]) for name, variant in variants.items()})
+    return lambda: {**once(*variants[name], films), "variant": name}
 
 
 class Captioner(nn.Module):
@@ -227,4 +285,5 @@ def beam(scratch: Path):
 
 
 if __name__ == "__main__":
-    work.serve({"features": extraction, "train": fit, "beam": beam})
+    segments = {name: partial(segmentation, name) for name in work.SEGMENTERS}
+    work.serve({"features": extraction, "train": fit, "beam": beam, **segments})

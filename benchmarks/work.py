@@ -1,4 +1,6 @@
-"""What every worker computes on: the same numbers, files and sizes for ours, Paddle as installed and PyTorch."""
+"""What every worker computes on: the same numbers, files, sizes and precision for ours, Paddle as installed and
+PyTorch.
+"""
 
 import json
 import os
@@ -12,7 +14,12 @@ BATCHES = 3
 IMAGES, BEAM, STEPS, WORDS = 256, 3, 60, 1500  # beam search
 BOS, EOS = 1, 2
 SIZE = 224  # ResNet-101
-COMPARED = 16  # pictures, the first, whose features must have the same norm on every side
+COMPARED = 4  # pictures, the first, whose features must have the same norm on every side
+BOX = 5.0  # seconds that a turn of features gives to Paddle as installed, which may be slow
+FILMS, PIXELS = 32, 256  # segmentation
+SEGMENTERS = ("unet", "unet_lite0")  # the shipped network, and the one over EfficientNet-Lite0
+CPUINFO = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+HALF = "avx512_bf16" in CPUINFO or "amx_bf16" in CPUINFO  # whether the processor computes in bfloat16
 
 
 def training(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +35,13 @@ def studies(seed: int = 0) -> np.ndarray:
 
 
 def pictures(scratch: Path) -> list[str]:
-    """192 reads of 64 files."""
+    """96 reads of 32 files."""
     return 3 * sorted(map(str, (scratch / "pictures").glob("*.png")))
+
+
+def films(seed: int = 0) -> np.ndarray:
+    """[FILMS, 3, PIXELS, PIXELS] for segmentation."""
+    return np.random.default_rng(seed).normal(size=[FILMS, 3, PIXELS, PIXELS]).astype("float32")
 
 
 def serve(tasks: dict) -> None:

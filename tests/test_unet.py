@@ -5,7 +5,10 @@ import numpy as np
 import paddle
 import pytest
 
+from medcap_paddle import encoder
+from medcap_paddle.image import Preprocessing
 from medcap_paddle.runtime.files import MedcapError
+from medcap_paddle.vision import predictor
 from medcap_paddle.vision.segmenters import SEGMENTERS
 from medcap_paddle.vision.structures import UNIONS, Structured, channels, complete, outputs
 from medcap_paddle.vision.unet import Mirrored, UNet, crop, margin, near, output_size
@@ -137,3 +140,30 @@ def test_near_is_the_least_size_that_fits():
         for smaller in range(size, found):
             with pytest.raises(MedcapError):
                 output_size(smaller, 2)
+
+
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_the_program_that_predicts_many_images_gives_the_logits_of_the_network(name, tmp_path, recwarn):
+    """Each must export, or it would compute slowly in eager mode: that is a warning of ours."""
+    how = SEGMENTERS[name]
+    size = how.preprocessing.size if name == "unet_valid" else 64  # a smaller image has no border to mirror
+    reader = encoder.build(how.build(2), name, "", Preprocessing(size), ("logits",))
+    images = np.random.default_rng(0).normal(size=[1, 3, size, size]).astype("float32")
+    expected = predictor.eager(reader)(images)["logits"]
+    run, _ = predictor.fast(reader, tmp_path, exact=True)
+    assert not [warning for warning in recwarn if "eager mode" in str(warning.message)]
+    assert np.allclose(run(images)["logits"], expected, atol=1e-3)
+
+
+class Untranslatable(paddle.nn.Layer):
+    """Paddle's export cannot translate `strict`."""
+
+    def forward(self, images):
+        return sum(a + b for a, b in zip([images.mean([1, 2, 3])], [images.sum([1, 2, 3])], strict=True))
+
+
+def test_a_network_that_cannot_be_exported_computes_as_before(tmp_path):
+    reader = encoder.build(Untranslatable(), "", "", Preprocessing(8), ("number",))
+    with pytest.warns(UserWarning, match="slowly in eager mode"):
+        run, _ = predictor.fast(reader, tmp_path)
+    assert run(np.ones([2, 3, 8, 8], np.float32))["number"] == pytest.approx(np.full(2, 193.0))

@@ -51,9 +51,12 @@ def exported(encoder: Encoder, folder: str | Path, exact: bool) -> tuple[Run, st
     from paddle import inference
 
     path, size = str(Path(folder) / "encoder"), encoder.preprocessing.size
-    inputs = [paddle.static.InputSpec([None, 3, size, size], "float32")]
-    with hide_harmless():
-        paddle.jit.save(paddle.jit.to_static(encoder.network, input_spec=inputs, full_graph=True), path)
+    inputs, forward = [paddle.static.InputSpec([None, 3, size, size], "float32")], encoder.network.forward
+    try:
+        with hide_harmless():
+            paddle.jit.save(paddle.jit.to_static(encoder.network, input_spec=inputs, full_graph=True), path)
+    finally:
+        encoder.network.forward = forward  # to_static replaces it; eager mode would fail where the export has
     config = inference.Config(f"{path}.json", f"{path}.pdiparams")
     config.disable_gpu()
     config.disable_glog_info()

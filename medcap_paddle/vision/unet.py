@@ -23,6 +23,7 @@ DEPTH = 4  # poolings of the paper
 WIDTH = 64  # channels of its first level
 
 
+@paddle.jit.not_to_static  # of plain numbers: an export cannot translate it, nor the next
 def output_size(size: int, depth: int = DEPTH) -> int:
     """The side that remains of a side of `size` pixels where no convolution pads: 572 -> 388.
 
@@ -137,6 +138,7 @@ class Mirrored(nn.Layer):
         return crop(self.network(F.pad(images, border * 2, mode="reflect")), images.shape[-1])
 
 
+@paddle.jit.not_to_static
 def margin(size: int, depth: int = DEPTH) -> tuple[int, int]:
     """Pixels to mirror before and behind, so that the output covers `size`; MedcapError where the image has fewer."""
     border = near(size, depth, cover=size) - size
@@ -169,7 +171,8 @@ class PyramidUNet(nn.Layer):
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         if images.shape[-1] % self.step:
             raise MedcapError(f"size {images.shape[-1]}: this encoder needs a multiple of {self.step}")
-        *fine, x = self.grids(images)
-        for step, grid in zip(self.up, [*reversed(fine), images[:, :1]], strict=True):
-            x = step(x, grid)
+        grids = [images[:, :1], *self.grids(images)]
+        x = grids.pop()
+        for step in self.up:
+            x = step(x, grids.pop())
         return self.head(x)
