@@ -159,7 +159,8 @@ def forest(figures: Mapping[str, Mapping[str, tuple[float, float, float]]], labe
     *_, last = figures.values()
     rows = sorted(last, key=lambda row: last[row][0])
     figure, [[ax]] = _axes(7, 0.9 + 0.14 * (1 + len(figures)) * len(rows))
-    for k, (series, color) in enumerate(zip(figures, (GRAY, BLUE, *COLORS.values()), strict=False)):
+    palette = dict.fromkeys([GRAY, BLUE, *COLORS.values()])  # BLUE is among them
+    for k, (series, color) in enumerate(zip(figures, palette, strict=False)):
         y = np.arange(len(rows)) - 0.2 * (k - (len(figures) - 1) / 2)
         value, low, high = np.array([figures[series][row] for row in rows]).T
         ax.hlines(y, low, high, color=color, lw=2)

@@ -275,3 +275,5 @@ def test_a_forest_has_the_best_row_of_the_last_series_on_top():
     [ax] = show.forest(figures, "AUC").axes
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
     assert [line.get_xdata().tolist() for line in ax.lines] == [[0.9, 0.5], [0.7, 0.8]]
+    [several] = show.forest({name: figures["frozen"] for name in "abcd"}, "AUC").axes
+    assert len({line.get_color() for line in several.lines}) == 4

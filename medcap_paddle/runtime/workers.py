@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,18 +51,21 @@ def map_ordered(
 def side_by_side(function: Callable[..., Result], jobs: Iterable[tuple], workers: int = 1) -> Iterator[Result]:
     """function(*job) of each of a few long jobs, in their order: `workers` at once, each in a process on one core.
 
-    With one worker: here, on all cores. The processes may compute with Paddle; they show no progress.
+    With one worker: here, on all cores. The processes may compute with Paddle; one bar counts the jobs that are done.
     """
     from loky import get_reusable_executor
+    from tqdm.auto import tqdm
 
     if workers < 2:
         yield from (function(*job) for job in jobs)
         return
     alone = {"initializer": _silent, "initargs": (os.getpid(),), "env": {"OMP_NUM_THREADS": "1"}}
+    # A process that has grown is begun anew after its job, as it should be: no reason to warn of it.
+    warnings.filterwarnings("ignore", "A worker stopped|A worker was restarted", UserWarning)
     with _named_losses():
         pool = get_reusable_executor(workers, timeout=IDLE, **alone)
         waiting = deque(pool.submit(function, *job) for job in jobs)
-    yield from _results(waiting, iter(()))
+    yield from tqdm(_results(waiting, iter(())), total=len(waiting), desc="side by side", unit="job")
 
 
 def _results(waiting: deque[Future[Result]], begun: Iterator[Future[Result]]) -> Iterator[Result]:
