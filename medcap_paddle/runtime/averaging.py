@@ -44,6 +44,11 @@ class Average:
             for name, tensor in before.items():
                 own[name].set_value(tensor)
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """Parameters and buffers by name, in the mean."""
+        with self.in_place():
+            return {name: value.numpy().copy() for name, value in self.module.state_dict().items()}
+
     def tensors(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps of it."""
         return {MARK + name: mean.numpy() for name, mean in self.mean.items()}

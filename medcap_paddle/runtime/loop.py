@@ -122,8 +122,7 @@ def fit(
 
     folder = Path(folder)
     weights, checkpoint = folder / WEIGHTS, folder / "checkpoint.safetensors"
-    rank, _ = distributed.world()
-    history, steps = [], settings.epochs * task.steps
+    rank, history, steps = distributed.world()[0], [], settings.epochs * task.steps
     optimizer, rate = optimizer_of(module, settings, steps, lambda: _figures(task, history))
     inputs = digest(for_digest(settings), *task.inputs(), *tensors(module).values())
     with ExitStack() as stack:
@@ -144,8 +143,7 @@ def fit(
             if rank:
                 continue
             if best_epoch(history, task.best) == len(history):
-                with average.in_place():
-                    write_tensors(weights, task.keep(tensors(module)))
+                write_tensors(weights, task.keep(average.weights()))
             record(history, bar)  # first: what the checkpoint holds is not written again
             store(checkpoint, inputs, average, optimizer, history)
             if on_epoch:
