@@ -21,6 +21,7 @@ from medcap_paddle.image import Preprocessing
 from medcap_paddle.loss import token_nll
 from medcap_paddle.models.lstm import LSTMCaptioner
 from medcap_paddle.runtime import loop
+from medcap_paddle.runtime.averaging import Average
 from medcap_paddle.runtime.files import write_tensors
 from medcap_paddle.vision import predictor, segmenter_run, segmenters
 
@@ -128,7 +129,7 @@ def epoch(model, split: dataset.Studies, settings: TrainingSettings):
     task = train.TeacherForcing(model, split, None, settings)
     optimizer, rate = loop.optimizer_of(model, settings, task.steps)
     learn = loop._learner(model, task, optimizer)
-    return lambda: loop._epoch(model, task, 1, 0, learn, rate, Bar())
+    return lambda: loop._epoch(Average(model, 0), task, 1, 0, learn, rate, Bar())
 
 
 def fit(_: Path):
