@@ -12,6 +12,7 @@ from medcap_paddle.config import TrainingSettings
 from medcap_paddle.models.lstm import LSTMCaptioner
 from medcap_paddle.runtime import loop
 from medcap_paddle.runtime.averaging import Average
+from medcap_paddle.runtime.files import MedcapError
 
 SETTINGS = TrainingSettings(epochs=4, batch_size=24, learning_rate=3e-2, patience=9)
 NET = LSTMCaptioner.Settings(embed=8, hidden=8, dropout=0.1, feature_noise=0.0)
@@ -60,6 +61,8 @@ def test_the_mean_of_one_step_is_the_network():
     with average.in_place():
         assert (layer.weight.numpy() == 1).all()
     assert not average.tensors()
+    with pytest.raises(MedcapError, match="averaging is negative"):
+        Average(layer, -1)
 
 
 def test_what_is_kept_is_the_mean_that_was_validated(studies, tmp_path):

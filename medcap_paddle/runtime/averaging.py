@@ -13,13 +13,17 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from .files import MedcapError
+
 MARK = "mean "  # before the names of its tensors in a checkpoint
 
 
 class Average:
-    """The mean over about `steps` steps; with 1 or fewer it is the network itself."""
+    """The mean over about `steps` steps; with 1 or fewer it is the network itself. MedcapError on a negative number."""
 
     def __init__(self, module: nn.Layer, steps: float):
+        if steps < 0:
+            raise MedcapError("averaging is negative: use 0, which keeps the weights of the last step, or more")
         self.module, self.share = module, 1 / max(steps, 1)
         tensors = module.state_dict() if self.share < 1 else {}
         self.mean = {name: tensor.clone().detach() for name, tensor in tensors.items() if tensor.is_floating_point()}
