@@ -71,13 +71,14 @@ def segmenter(name: str):
 
 
 def segmentation(name: str, scratch: Path):
-    """Logits of one film after the other, as `segment predict` computes them."""
+    """Logits of eight films after the other, as `segment predict` computes them."""
     reader = encoder.build(segmenter(name), name, "", Preprocessing(work.PIXELS), ("logits",))
     run, _ = predictor.fast(reader, scratch, exact=True)
     films = work.films()
 
     def once():
-        found = [run(film[None])["logits"] for film in films]
+        parts = np.split(films, range(segmenter_run.AT_ONCE, len(films), segmenter_run.AT_ONCE))
+        found = np.concatenate([run(part)["logits"] for part in parts])
         return {"amount": len(films), "norm": float(np.linalg.norm(found))}
 
     return once

@@ -16,7 +16,7 @@ from test_dicom import write
 
 from medcap_paddle.image import Preprocessing
 from medcap_paddle.runtime.files import MedcapError, read_table, read_tensors
-from medcap_paddle.vision import masked, masks, overlap, segment
+from medcap_paddle.vision import masked, masks, overlap, segment, segmenter_run
 from medcap_paddle.vision.augment import Augmentation, augment, augment_masked
 from medcap_paddle.vision.films import films, restored, squared
 from medcap_paddle.vision.mask_losses import LOSSES, dice, dice_rare
@@ -363,12 +363,26 @@ def test_a_packed_run_draws_the_same_and_knows_what_it_has_learnt(trained, tmp_p
     assert (packed.names, packed.learnt, packed.preprocessing) == (whole.names, whole.learnt, whole.preprocessing)
     assert len(packed.learnt) == 35 and read_tensors(file, "")[1]["note"] == "drawn here"
     pixels, _ = masked.items(data)[0].load()
-    with segment.drawer(whole, 1) as a, segment.drawer(packed, 1) as b:
+    with segmenter_run.drawer(whole, 1) as a, segmenter_run.drawer(packed, 1) as b:
         assert overlap.dice(a(pixels)["heart"], b(pixels)["heart"]) > 0.95
     run("evaluate", file, data, "--out", tmp_path / "measured")
     assert len((tmp_path / "measured/overlaps.csv").read_text().splitlines()) == 1 + 5
     with pytest.raises(SystemExit, match="--out where the run is a file"):
         run("evaluate", file, data)
+
+
+def test_films_drawn_together_have_the_masks_they_have_alone(trained):
+    """Nine of several sizes are two batches; order and keys stay."""
+    out, data, _ = trained
+    network = segment.load(out)
+    pixels = masked.items(data)[0].load()[0]
+    films = {k: pixels[: len(pixels) - k] for k in range(segmenter_run.AT_ONCE + 1)}
+    together = [*segmenter_run.drawn(network, films.items(), len(films))]
+    assert [key for key, *_ in together] == [*films]
+    with segmenter_run.drawer(network, len(films)) as draw:
+        for key, film, found in together:
+            assert film is films[key] and found.keys() == draw(film).keys()
+            assert all(overlap.dice(mask, draw(film)[name]) > 0.999 for name, mask in found.items())
 
 
 def test_an_image_stored_anew_in_a_folder_of_the_same_name_counts_as_learnt(trained, tmp_path):
@@ -429,8 +443,7 @@ def test_the_shipped_network_says_what_it_has_learnt_from_and_is_small():
 @needs_shared
 def test_the_shipped_network_draws_films_that_it_has_not_learnt_from():
     unseen = segment.load().unseen(masked.items(SHARED / "jsrt"))[:3]
-    with segment.drawer(segment.load(), len(unseen)) as draw:
-        rows = [row for item in unseen for row in segment.measured(item, draw)]
+    rows = [*segment.measured(segment.load(), unseen)]
     least = {"lungs": 0.95, "left_lung": 0.95, "right_lung": 0.95, "heart": 0.88, "clavicles": 0.75}
     assert len(rows) == 15 and all(row["dice"] > least[row["structure"]] for row in rows)
 

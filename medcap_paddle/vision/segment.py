@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import paddle
 from PIL import Image
 
@@ -36,7 +37,7 @@ from .mask_losses import LOSSES
 from .masked import Item
 from .masks import RUN_LENGTHS, read_png, write_csv, write_png
 from .segmentation import Plan, train
-from .segmenter_run import SHIPPED, Draw, Run, drawer, load, overlay, pack
+from .segmenter_run import SHIPPED, Run, drawn, load, overlay, pack
 from .segmenters import SEGMENTERS
 
 
@@ -48,24 +49,26 @@ def predict(run: Run, paths: Sequence[str | Path], out: str | Path, form: str = 
             raise MedcapError(f"{named[name]} and {path} would have the same mask {name}.png: give them one at a time")
         named[name] = path
     done, errors = [], []
-    with drawer(run, len(named)) as draw:
-        for name, path in named.items():
-            try:
-                pixels = image.read(path)
-            except MedcapError as error:
-                errors.append(str(error))
-                continue
-            masks = draw(pixels)
-            for structure, mask in masks.items():
-                write_png(out / structure / f"{name}.png", mask)
-            with atomic(out / "overlays" / f"{name}.png") as temporary:
-                Image.fromarray(overlay(pixels, masks)).save(temporary, "PNG")
-            done.append(name)
+    for name, pixels, masks in drawn(run, _readable(named, errors), len(named)):
+        for structure, mask in masks.items():
+            write_png(out / structure / f"{name}.png", mask)
+        with atomic(out / "overlays" / f"{name}.png") as temporary:
+            Image.fromarray(overlay(pixels, masks)).save(temporary, "PNG")
+        done.append(name)
     for structure in run.names if done else ():
-        drawn = ((name, read_png(out / structure / f"{name}.png")) for name in done)
-        write_csv(out / f"{structure}.csv", drawn, form)
+        written = ((name, read_png(out / structure / f"{name}.png")) for name in done)
+        write_csv(out / f"{structure}.csv", written, form)
     print(f"{out}: masks of {', '.join(run.names)} for {len(done)} images")
     return errors
+
+
+def _readable(named: dict[str, Path], errors: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pixels; the reasons of what cannot be read are added to `errors`."""
+    for name, path in named.items():
+        try:
+            yield name, image.read(path)
+        except MedcapError as error:
+            errors.append(str(error))
 
 
 def _images(path: Path) -> list[Path]:
@@ -87,13 +90,14 @@ def evaluate(run: Run, folders: Sequence[str | Path], out: str | Path) -> dict[s
 
     rows = []
     for folder in folders:
-        drawn = [item for item in masked.items(folder) if item.masks]
-        unseen = run.unseen(drawn)
+        with_masks = [item for item in masked.items(folder) if item.masks]
+        unseen = run.unseen(with_masks)
         if not unseen:
             raise MedcapError(f"the run has learnt from all images of {folder}: give others")
-        print(f"{folder}: {len(drawn) - len(unseen)} of {len(drawn)} images were learnt from and are left out")
-        with drawer(run, len(unseen)) as draw:
-            rows += [{"folder": str(folder), **row} for item in unseen for row in measured(item, draw)]
+        print(
+            f"{folder}: {len(with_masks) - len(unseen)} of {len(with_masks)} images were learnt from and are left out"
+        )
+        rows += [{"folder": str(folder), **row} for row in measured(run, unseen)]
     if not rows:
         raise MedcapError(f"no image has a reference of {', '.join(run.names)}: give others")
     found: dict[str, dict[str, dict]] = {}
@@ -104,16 +108,20 @@ def evaluate(run: Run, folders: Sequence[str | Path], out: str | Path) -> dict[s
     return found
 
 
-def measured(item: Item, draw: Draw) -> list[dict]:
+def measured(run: Run, items: Sequence[Item]) -> Iterator[dict]:
     """Rows of overlaps.csv: the overlaps of every structure that is drawn and that has a reference."""
-    pixels, references = item.load()
-    rows = []
-    for name, mask in draw(pixels).items():
-        if name in references:
-            positive = bool(references[name].any())
-            facts = {"image": item.path.name, "patient": item.patient, "structure": name, "positive": positive}
-            rows.append(facts | overlap.measure(mask, references[name]))
-    return rows
+
+    def loaded() -> Iterator[tuple[tuple[Item, dict[str, np.ndarray]], np.ndarray]]:
+        for item in items:
+            pixels, references = item.load()
+            yield (item, references), pixels
+
+    for (item, references), _, masks in drawn(run, loaded(), len(items)):
+        for name, mask in masks.items():
+            if name in references:
+                positive = bool(references[name].any())
+                facts = {"image": item.path.name, "patient": item.patient, "structure": name, "positive": positive}
+                yield facts | overlap.measure(mask, references[name])
 
 
 def show(found: dict[str, dict[str, dict]]) -> str:

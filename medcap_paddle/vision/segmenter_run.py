@@ -11,10 +11,12 @@ learnt from, and what must be said about these. `SHIPPED` is such a file: heart,
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,9 @@ FIX = "train it again: python -m medcap_paddle.vision.segment train"
 COLUMNS = ["key", "folder", "image", "patient", "split"]
 MANY = 16  # images for which an inference program is worth its export
 COLOURS = ((230, 60, 60), (60, 160, 230), (70, 200, 110), (240, 180, 40), (190, 90, 220), (240, 120, 40))
-Draw = Callable[[np.ndarray], dict[str, np.ndarray]]
+AT_ONCE = 8  # images of a batch: on two cores a fifth faster than one, and as fast as 16
+Masks = dict[str, np.ndarray]
+Draw = Callable[[np.ndarray], Masks]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +104,33 @@ def drawer(run: Run, count: int) -> Iterator[Draw]:
 
     `count` images are to come: many are worth the export of an inference program.
     """
+    with _together(run, count) as draw:
+        yield lambda pixels: draw([pixels])[0]
+
+
+def drawn(run: Run, films: Iterable[tuple[Any, np.ndarray]], count: int) -> Iterator[tuple[Any, np.ndarray, Masks]]:
+    """Pairs of anything and an image, with the masks of `drawer` beside each; computed some at a time."""
+    with _together(run, count) as draw:
+        films = iter(films)
+        while part := list(islice(films, AT_ONCE)):
+            for (own, pixels), masks in zip(part, draw([pixels for _, pixels in part]), strict=True):
+                yield own, pixels, masks
+
+
+@contextmanager
+def _together(run: Run, count: int) -> Iterator[Callable[[Sequence[np.ndarray]], list[Masks]]]:
     with tempfile.TemporaryDirectory() as folder:
         reader = encoder.build(run.network, "segmenter", "run", run.preprocessing, ("logits",))
         compute = predictor.fast(reader, folder, exact=True)[0] if count >= MANY else predictor.eager(reader)
+        compute = predictor.within_memory(compute)
 
-        def draw(pixels: np.ndarray) -> dict[str, np.ndarray]:
-            logits = compute(image.transform(pixels, run.preprocessing)[None])["logits"][0]
-            drawn = (restored(square, pixels.shape) > 0 for square in logits)
-            return cleaned(dict(zip(run.names, drawn, strict=True)))
+        def masks(pixels: np.ndarray, logits: np.ndarray) -> Masks:
+            whole = (restored(square, pixels.shape) > 0 for square in logits)
+            return cleaned(dict(zip(run.names, whole, strict=True)))
+
+        def draw(films: Sequence[np.ndarray]) -> list[Masks]:
+            logits = compute(np.stack([image.transform(pixels, run.preprocessing) for pixels in films]))["logits"]
+            return [masks(*one) for one in zip(films, logits, strict=True)]
 
         yield draw
 
