@@ -93,6 +93,7 @@ class GenerationSettings:
     temperature: float = 0.0  # above 0, one report a study is drawn instead of searched for; 1: as the model means it
     top_p: float = 1.0  # draw from the likeliest words that have this probability together
     seed: int = 0  # of what is drawn
+    consensus: int = 0  # above 1, so many are drawn, and the one that is most like the others is written
     ban_unk: bool = True
 
 
@@ -118,6 +119,10 @@ class Config:
     def teacher(self) -> Config:
         """The settings of teacher forcing where a reward follows: before it, a search pays."""
         return self.change(reward={"epochs": 0}, generation={"beam_size": 3}) if self.reward.epochs else self
+
+    def searching(self, beam_size: int) -> Config:
+        """These settings with a search of that width, 1 being greedy, where reports would be drawn."""
+        return self.change(generation={"beam_size": beam_size, "temperature": 0.0, "consensus": 0})
 
     def weight_settings(self) -> dict[str, Any]:
         """What the weights depend on: all groups but generation."""

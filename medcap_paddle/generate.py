@@ -31,6 +31,7 @@ from . import encoder, feature_file, features, runs
 from .beam_search import beam_search
 from .config import Config
 from .dataset import Batch, Studies
+from .metrics.consensus import consensus
 from .models import reliance
 from .models.decoder import Decoder
 from .models.sampling import sample
@@ -57,16 +58,24 @@ def search(
     """The n-best reports of each study, best first, as (text, score); `inputs` are those of a batch.
 
     With a `temperature`, one report of each is drawn, with random numbers of its own by its name in `names` (of which
-    there must be one a study). Without names all studies are drawn with the same numbers.
+    there must be one a study). Without names all studies are drawn with the same numbers. With a `consensus`, several
+    are, and the score is that of `metrics.consensus`.
     """
     ids = {name: vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")}
     banned = (ids["bos"], ids["pad"], *([ids["unk"]] if config.generation.ban_unk else []))
     written = config.reports.max_length - 1  # the begin token is not written
-    named = {name: paddle.to_tensor(array) for name, array in inputs.items()}
+    named, count = {name: paddle.to_tensor(array) for name, array in inputs.items()}, config.generation.consensus
+    names = names or [""] * len(next(iter(inputs.values())))
+    if count:
+        names = [f"{name} {k}" for name in names for k in range(count)]
+        named = {name: array.repeat_interleave(count, 0) for name, array in named.items()}
     common = (model, named, ids["bos"], ids["eos"], config.generation, written, banned)
-    drawn = config.generation.temperature != 0
-    beams = sample(*common, names or [""] * len(next(iter(inputs.values())))) if drawn else beam_search(*common)
-    return [[(decode(vocab, words), score) for words, score in beam] for beam in beams]
+    beams = sample(*common, names) if config.generation.temperature else beam_search(*common)
+    texts = [[(decode(vocab, words), score) for words, score in beam] for beam in beams]
+    if not count:
+        return texts
+    studies = (texts[k : k + count] for k in range(0, len(texts), count))
+    return [consensus([text for beam in study for text, _ in beam]) for study in studies]
 
 
 def predict(

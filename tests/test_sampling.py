@@ -116,7 +116,10 @@ def test_the_smallest_and_the_largest_random_number_draw_an_allowed_word(number)
         assert not {BOS, 7} & set(sum(drawn.ids(), []))
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"temperature": -1.0}, {"top_p": 0.0}])
+WRONG = [{"temperature": 0.0}, {"temperature": -1.0}, {"top_p": 0.0}, {"consensus": 1}, {"consensus": -2}]
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, {"consensus": 4, "temperature": 0.0}])
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(MedcapError, match=f"generation.{next(iter(wrong))} is .*: "):
         sample(Fixed(np.zeros([8, 8]), 1), 1, 3, **wrong)
@@ -146,11 +149,13 @@ def opened(request):
     return model, vocab, split
 
 
-def test_a_study_depends_neither_on_its_batch_nor_on_its_place(opened):
+@pytest.mark.parametrize("consensus", [0, 3])
+def test_a_study_depends_neither_on_its_batch_nor_on_its_place(opened, consensus):
     model, vocab, split = opened
-    whole = generate.predict(model, vocab, split, CONFIG).set_index("study_id")
+    config = CONFIG.change(generation={"consensus": consensus})
+    whole = generate.predict(model, vocab, split, config).set_index("study_id")
     assert whole.prediction.nunique() > 5
-    small = generate.predict(model, vocab, split, CONFIG, batch_size=3).set_index("study_id")
+    small = generate.predict(model, vocab, split, config, batch_size=3).set_index("study_id")
     assert (small.prediction == whole.prediction).all()
     order = np.random.default_rng(0).permutation(len(split))
     turned = type(split)(
@@ -159,7 +164,7 @@ def test_a_study_depends_neither_on_its_batch_nor_on_its_place(opened):
         [split.tokens[i] for i in order],
         split.pad,
     )
-    turned = generate.predict(model, vocab, turned, CONFIG).set_index("study_id")
+    turned = generate.predict(model, vocab, turned, config).set_index("study_id")
     assert (turned.prediction[whole.index] == whole.prediction).all()
 
 

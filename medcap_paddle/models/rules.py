@@ -24,6 +24,9 @@ def check(settings: GenerationSettings) -> None:
         raise MedcapError(f"generation.top_p is {settings.top_p}: set a number above 0, at most 1 (all words)")
     if 0 < settings.temperature < 1e-6:
         raise MedcapError(f"generation.temperature is {settings.temperature}: set at least 1e-6, or 0 for a search")
+    if settings.consensus and (settings.consensus < 2 or not settings.temperature):
+        wrong = f"generation.consensus is {settings.consensus}, the temperature {settings.temperature}"
+        raise MedcapError(f"{wrong}: draw at least 2 reports, at a temperature above 0, or set consensus to 0")
 
 
 def apply(
