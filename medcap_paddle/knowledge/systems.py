@@ -30,9 +30,12 @@ FIX = "run 32_decoders.ipynb"
 
 
 def small(config: Config) -> Config:
-    """The same system in seconds, for a first look: a tiny decoder, an epoch of each training, two samples a study."""
+    """The same system in seconds, for a first look: a tiny decoder, an epoch of each training, few samples a study."""
     reward = {"epochs": min(1, config.reward.epochs), "samples": 2}
-    return replace(config.change(training={"epochs": 1}, reward=reward), decoder=config.decoder.small())
+    few = config.change(
+        training={"epochs": 1}, reward=reward, generation={"consensus": min(3, config.generation.consensus)}
+    )
+    return replace(few, decoder=config.decoder.small())
 
 
 def settings(base: Config, quick: bool = False, names: Mapping[str, str] = RUNS) -> dict[str, Config]:
