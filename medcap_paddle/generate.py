@@ -59,7 +59,8 @@ def search(
 
     With a `temperature`, one report of each is drawn, with random numbers of its own by its name in `names` (of which
     there must be one a study). Without names all studies are drawn with the same numbers. With a `consensus`, several
-    are, and the score is that of `metrics.consensus`.
+    are, with the same numbers for all studies, so that the report follows from the images alone; the score is that of
+    `metrics.consensus`.
     """
     ids = {name: vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")}
     banned = (ids["bos"], ids["pad"], *([ids["unk"]] if config.generation.ban_unk else []))
@@ -67,7 +68,7 @@ def search(
     named, count = {name: paddle.to_tensor(array) for name, array in inputs.items()}, config.generation.consensus
     names = names or [""] * len(next(iter(inputs.values())))
     if count:
-        names = [f"{name} {k}" for name in names for k in range(count)]
+        names = [str(k) for _ in names for k in range(count)]
         named = {name: array.repeat_interleave(count, 0) for name, array in named.items()}
     common = (model, named, ids["bos"], ids["eos"], config.generation, written, banned)
     beams = sample(*common, names) if config.generation.temperature else beam_search(*common)
