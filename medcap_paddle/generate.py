@@ -32,7 +32,7 @@ from .beam_search import beam_search
 from .config import Config
 from .dataset import Batch, Studies
 from .metrics.consensus import consensus
-from .models import reliance
+from .models import reliance, rules
 from .models.decoder import Decoder
 from .models.sampling import sample
 from .models.train_inputs import Known
@@ -60,8 +60,9 @@ def search(
     With a `temperature`, one report of each is drawn, with random numbers of its own by its name in `names` (of which
     there must be one a study). Without names all studies are drawn with the same numbers. With a `consensus`, several
     are, with the same numbers for all studies, so that the report follows from the images alone; the score is that of
-    `metrics.consensus`.
+    `metrics.consensus`. MedcapError as `rules.check` says.
     """
+    rules.check(config.generation)
     ids = {name: vocab.to_indices(f"<{name}>") for name in ("bos", "eos", "pad", "unk")}
     banned = (ids["bos"], ids["pad"], *([ids["unk"]] if config.generation.ban_unk else []))
     written = config.reports.max_length - 1  # the begin token is not written

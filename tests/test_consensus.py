@@ -13,6 +13,7 @@ from medcap_paddle import generate, models
 from medcap_paddle.config import choose
 from medcap_paddle.metrics import ngrams
 from medcap_paddle.metrics.consensus import consensus
+from medcap_paddle.runtime.files import MedcapError
 
 REPORTS = st.lists(st.lists(st.sampled_from("abcde"), min_size=1, max_size=9).map(" ".join), min_size=2, max_size=7)
 
@@ -61,3 +62,5 @@ def test_a_consensus_is_one_of_the_reports_that_are_drawn():
         alone = {key: array[[row]] for key, array in inputs.items()}
         drawn = [generate.search(model, vocab, alone, one, [str(k)])[0][0][0] for k in range(6)]
         assert found == consensus(drawn) == generate.search(model, vocab, alone, config)[0]
+    with pytest.raises(MedcapError, match="generation.consensus is -2"):
+        generate.search(model, vocab, inputs, config.change(generation={"consensus": -2}))
